@@ -1,0 +1,141 @@
+"""The one stream that carries an answer, from the backend's first delta to the client's last byte.
+
+A backend yields deltas, an agent turns them into a run, an encoder writes the run out or collects it.
+
+    backend stream = BackendSelected? (TextDelta | ReasoningDelta | ToolCallDelta)* Completed
+    run            = AgentSelected? (PlanMade | step)* RunFinished
+    step           = StepStarted? (BackendSelected | TextDelta | ReasoningDelta | ToolCallDelta)*
+                     (ToolStarted ToolProgress* ToolFinished)*
+
+`TextDelta` is part of the answer itself; everything said on the way to it is a `ReasoningDelta`.
+`ToolCallDelta` is a call that the *client* is to run; tools that the server runs are `ToolStarted` ... `ToolFinished`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, summed over every model call of a run."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0  # prompt tokens that the engine answered from its prefix cache
+    reasoning_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+@dataclass(slots=True)
+class TextDelta:
+    text: str
+    logprobs: list[dict[str, Any]] | None = None  # OpenAI's `logprobs.content` entries for this text
+
+
+@dataclass(slots=True)
+class ReasoningDelta:
+    text: str
+
+
+@dataclass(slots=True)
+class ToolCallDelta:
+    """A piece of a call. The first piece of an index has `id` and `name`; later ones only more `arguments`.
+
+    Indexes are dense and start at 0, whatever the backend sent.
+    """
+
+    index: int
+    arguments: str = ""
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSelected:
+    """Which backend answers, known with its first token. A second one follows when another backend took over."""
+
+    backend: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The end of one model call."""
+
+    finish_reason: FinishReason
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSelected:
+    agent: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanMade:
+    """A plan, or what is left of it after a change. Each step: `{"id", "goal", "tool", "depends_on"}`."""
+
+    steps: tuple[dict[str, Any], ...]
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    index: int
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    call_id: str
+    tool: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolProgress:
+    call_id: str
+    tool: str
+    message: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    call_id: str
+    tool: str
+    success: bool
+    summary: str  # shortened for the stream; the whole result is in the trace
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    finish_reason: FinishReason
+    usage: Usage
+
+
+BackendEvent = BackendSelected | TextDelta | ReasoningDelta | ToolCallDelta | Completed
+Event = (
+    AgentSelected
+    | PlanMade
+    | StepStarted
+    | BackendSelected
+    | TextDelta
+    | ReasoningDelta
+    | ToolCallDelta
+    | ToolStarted
+    | ToolProgress
+    | ToolFinished
+    | RunFinished
+)
