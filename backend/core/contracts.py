@@ -1,6 +1,7 @@
 """The seams between rooms: what an agent is, what a tool is, and how one reaches the other.
 
-Agents know `ToolRunner` and never import `tools/`; tools know `Tool` and never import `backend/agents` or `backend/api`.
+Agents call tools over HTTP and never import `tools/`; tools know `Tool` and never import `backend/agents` or
+`backend/api`.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
