@@ -2,9 +2,9 @@
 
 A backend yields deltas, an agent turns them into a run, an encoder writes the run out or collects it.
 
-    backend stream = BackendSelected? (TextDelta | ReasoningDelta | ToolCallDelta)* Completed
+    backend stream = HistoryTrimmed? BackendSelected? (TextDelta | ReasoningDelta | ToolCallDelta)* Completed
     run            = AgentSelected? (PlanMade | step)* RunFinished
-    step           = StepStarted? (BackendSelected | TextDelta | ReasoningDelta | ToolCallDelta)*
+    step           = StepStarted? (HistoryTrimmed | BackendSelected | TextDelta | ReasoningDelta | ToolCallDelta)*
                      (ToolStarted ToolProgress* ToolFinished)*
 
 `TextDelta` is part of the answer itself; everything said on the way to it is a `ReasoningDelta`.
@@ -68,6 +68,13 @@ class BackendSelected:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryTrimmed:
+    """Old messages were left out, because all of them together do not fit the model's window."""
+
+    dropped_messages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Completed:
     """The end of one model call."""
 
@@ -125,11 +132,12 @@ class RunFinished:
     usage: Usage
 
 
-BackendEvent = BackendSelected | TextDelta | ReasoningDelta | ToolCallDelta | Completed
+BackendEvent = HistoryTrimmed | BackendSelected | TextDelta | ReasoningDelta | ToolCallDelta | Completed
 Event = (
     AgentSelected
     | PlanMade
     | StepStarted
+    | HistoryTrimmed
     | BackendSelected
     | TextDelta
     | ReasoningDelta

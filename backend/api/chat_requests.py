@@ -1,0 +1,193 @@
+"""From the body of a chat request to a `Question`.
+
+JSON, or multipart with the same fields as strings beside `files`. What OpenAI's API has and this server cannot do is
+either harmless to leave out (then it is) or would change the answer (then it is an error that names the field).
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from starlette.requests import Request
+
+from backend.api.errors import validation_error
+from backend.core.errors import ApiError, BadRequest
+from backend.core.llm.base import LLMRequest, NamedTool, ResponseFormat, Sampling, ToolChoice, ToolDefinition
+from backend.core.messages import Content, ImagePart, Message, TextPart, ToolCall
+from backend.core.turns import AGENT_NAMES, Question
+from backend.models.chat import (
+    ChatCompletionRequest,
+    ContentPart,
+    FunctionDefinition,
+    NamedFunction,
+    NamedToolChoice,
+    WireMessage,
+)
+
+BODY_TIMEOUT_S = 60.0
+OWN_SESSION_HEADER = "x-session-id"
+UI_TASK_HEADER = "x-openwebui-task"
+UI_TASK_PROMPT = "### Task:"
+
+
+async def read_chat_request(request: Request) -> ChatCompletionRequest:
+    """Raises: BadRequest with the field at fault."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.body()
+    except TimeoutError:
+        raise BadRequest(f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise BadRequest("The body is not valid JSON.") from None
+    return parse_fields(fields)
+
+
+def parse_fields(fields: Any) -> ChatCompletionRequest:
+    if not isinstance(fields, dict):
+        raise BadRequest("The body must be a JSON object.")
+    try:
+        return ChatCompletionRequest.model_validate(fields)
+    except ValidationError as error:
+        raise _as_bad_request(error) from None
+
+
+def _as_bad_request(error: ValidationError) -> ApiError:
+    ours = validation_error(error.errors(include_url=False, include_context=False, include_input=False))
+    if ours.param == "agent_type":
+        return BadRequest(f"Unknown agent_type. There are: {', '.join(AGENT_NAMES)}.", param="agent_type")
+    return ours
+
+
+def to_question(wire: ChatCompletionRequest, headers: Mapping[str, str]) -> Question:
+    """Raises: BadRequest for combinations that make no sense or that no backend can do."""
+    if wire.modalities and set(wire.modalities) != {"text"}:
+        raise BadRequest("Only text answers can be made here.", param="modalities")
+    if wire.top_logprobs is not None and not wire.logprobs:
+        raise BadRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+    tools = _tools(wire)
+    request = LLMRequest(
+        model=wire.model or "",
+        messages=tuple(_message(message, f"messages.{index}") for index, message in enumerate(wire.messages)),
+        sampling=_sampling(wire),
+        tools=tools,
+        tool_choice=_tool_choice(wire, tools),
+        parallel_tool_calls=wire.parallel_tool_calls,
+        response_format=_response_format(wire),
+        reasoning_effort=wire.reasoning_effort,
+    )
+    collection = wire.rag_collection
+    return Question(
+        request,
+        # The client's own tools are the client's business: a server-side agent stays out of it.
+        agent="chat" if tools else wire.agent_type,
+        available_tools=tuple(wire.available_tools or ()),
+        session_id=wire.session_id or headers.get(OWN_SESSION_HEADER),
+        store=wire.store is not False and not _is_ui_task(request, headers),
+        choices=wire.n or 1,
+        rag_collection=",".join(collection) if isinstance(collection, list) else collection,
+    )
+
+
+def _is_ui_task(request: LLMRequest, headers: Mapping[str, str]) -> bool:
+    """Chat UIs ask the same model for titles and tags: those are not conversations."""
+    return UI_TASK_HEADER in headers or request.messages[-1].text.lstrip().startswith(UI_TASK_PROMPT)
+
+
+def _sampling(wire: ChatCompletionRequest) -> Sampling:
+    limit = wire.max_tokens if wire.max_completion_tokens is None else wire.max_completion_tokens
+    return Sampling(
+        temperature=wire.temperature,
+        top_p=wire.top_p,
+        max_tokens=None if limit is None else max(1, limit),  # engines answer with one token at least
+        stop=(wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ()),
+        seed=wire.seed,
+        presence_penalty=wire.presence_penalty,
+        frequency_penalty=wire.frequency_penalty,
+        logit_bias=wire.logit_bias,
+        logprobs=bool(wire.logprobs),
+        top_logprobs=wire.top_logprobs,
+    )
+
+
+def _tools(wire: ChatCompletionRequest) -> tuple[ToolDefinition, ...]:
+    if wire.tools:
+        return tuple(_definition(tool.function) for tool in wire.tools)
+    return tuple(_definition(function) for function in wire.functions or ())
+
+
+def _definition(function: FunctionDefinition) -> ToolDefinition:
+    parameters = function.parameters or {"type": "object", "properties": {}}
+    return ToolDefinition(function.name, function.description or "", parameters, function.strict)
+
+
+def _tool_choice(wire: ChatCompletionRequest, tools: tuple[ToolDefinition, ...]) -> ToolChoice | None:
+    choice = wire.tool_choice if wire.tool_choice is not None else wire.function_call
+    if isinstance(choice, NamedToolChoice):
+        choice = choice.function
+    if isinstance(choice, NamedFunction):
+        if choice.name not in {tool.name for tool in tools}:
+            raise BadRequest(f"tool_choice names {choice.name!r}, which is not among the tools.", param="tool_choice")
+        return NamedTool(choice.name)
+    if choice == "required" and not tools:
+        raise BadRequest("tool_choice is required, but there are no tools.", param="tool_choice")
+    return choice if tools else None
+
+
+def _response_format(wire: ChatCompletionRequest) -> ResponseFormat | None:
+    wanted = wire.response_format
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return ResponseFormat()
+    if wanted.json_schema is None:
+        raise BadRequest("A response_format of type json_schema needs json_schema.schema.", param="response_format")
+    return ResponseFormat(wanted.json_schema.schema_, wanted.json_schema.name)
+
+
+def _message(wire: WireMessage, where: str) -> Message:
+    calls = tuple(
+        ToolCall(call.id or f"call_{index}", call.function.name, call.function.arguments or "{}")
+        for index, call in enumerate(wire.tool_calls or ())
+    )
+    if wire.function_call:
+        calls = (*calls, ToolCall("call_function", wire.function_call.name, wire.function_call.arguments or "{}"))
+    match wire.role:
+        case "system" | "developer":
+            return Message("system", _content(wire.content, where))
+        case "user":
+            return Message("user", _content(wire.content, where), name=wire.name)
+        case "assistant":
+            return Message("assistant", _content(wire.content, where), calls)
+        case "tool":
+            if not wire.tool_call_id:
+                raise BadRequest(f"{where}.tool_call_id: a tool message names the call that it answers.", param=where)
+            return Message("tool", _content(wire.content, where), tool_call_id=wire.tool_call_id, name=wire.name)
+        case "function":
+            return Message("tool", _content(wire.content, where), tool_call_id="call_function", name=wire.name)
+
+
+def _content(content: str | list[ContentPart] | None, where: str) -> Content:
+    if content is None or isinstance(content, str):
+        return content or ""
+    parts = tuple(_part(part, f"{where}.content.{index}") for index, part in enumerate(content))
+    if all(isinstance(part, TextPart) for part in parts):
+        return "\n".join(part.text for part in parts if isinstance(part, TextPart))
+    return parts
+
+
+def _part(part: ContentPart, where: str) -> TextPart | ImagePart:
+    match part.type:
+        case "image_url" | "input_image":
+            if part.image_url is None:
+                raise BadRequest(f"{where}: an image part needs image_url.", param=where)
+            return ImagePart(part.image_url.url, part.image_url.detail)
+        case "file" | "input_file":
+            raise BadRequest(f"{where}: send files as multipart `files`.", param=where)
+        case _:
+            if part.text is None:
+                raise BadRequest(f"{where}: a text part needs text.", param=where)
+            return TextPart(part.text)

@@ -1,0 +1,208 @@
+"""The answer in OpenAI's shape: events written out as the chunks of a stream, or a finished answer as one object.
+
+A chunk is a byte template around one `orjson.dumps`: no model is built per token. The grammar of a stream, which every
+known client accepts:
+
+    role chunk, (content | reasoning_content | tool_calls | agent_event)*, finish chunk, usage chunk if asked for, [DONE]
+
+The role appears once; `id`, `created` and `model` never change; `finish_reason` is there and null until the last.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from backend.core.answers import Answer
+from backend.core.errors import ApiError
+from backend.core.events import (
+    BackendSelected,
+    Event,
+    HistoryTrimmed,
+    ReasoningDelta,
+    RunFinished,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from backend.core.messages import ToolCall
+
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionHead:
+    """What is the same in every chunk. `model` is what the client asked for, until a backend tells which one answers."""
+
+    id: str
+    created: int  # Unix seconds
+    model: str
+    session_id: str | None
+
+    def fields(self, kind: str, backend: BackendSelected | None) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": backend.model if backend else self.model,
+            "system_fingerprint": _fingerprint(backend) if backend else None,
+        }
+
+    def extensions(self, dropped_messages: int) -> dict[str, Any]:
+        """Our own fields beside OpenAI's."""
+        fields: dict[str, Any] = {} if self.session_id is None else {"session_id": self.session_id}
+        return fields | ({"dropped_messages": dropped_messages} if dropped_messages else {})
+
+
+class ChunkEncoder:
+    """Events in, bytes of `text/event-stream` out. One for a stream; it has no I/O and never waits.
+
+    With several choices each has its own events, told apart by `choice`.
+    """
+
+    def __init__(self, head: CompletionHead, *, include_usage: bool = False, choices: int = 1) -> None:
+        self._head = head
+        self._include_usage = include_usage
+        self._usage_null = b',"usage":null' if include_usage else b""
+        self._close = b'},"logprobs":null,"finish_reason":null}]' + self._usage_null
+        self._starts: dict[int, bytes] = {}
+        self._backend: BackendSelected | None = None
+        self._dropped_messages = 0
+        self._unfinished = choices
+        self._usage = Usage()
+
+    def encode(self, event: Event, choice: int = 0) -> bytes:
+        """The bytes for one event; none for an event that shows nothing."""
+        start = self._starts.get(choice)
+        lead = b""
+        if start is None:
+            if isinstance(event, BackendSelected):
+                self._backend = self._backend or event
+                return b""
+            if isinstance(event, HistoryTrimmed):
+                self._dropped_messages = max(self._dropped_messages, event.dropped_messages)
+                return b""
+            lead, start = self._begin(choice)
+        match event:
+            case TextDelta(text, None):
+                return b"".join((lead, start, b'"content":', _json(text), self._close, b"}\n\n"))
+            case TextDelta(text, logprobs):
+                content = b'"content":' + _json(text) + b'},"logprobs":' + _json({"content": logprobs, "refusal": None})
+                return lead + start + content + b',"finish_reason":null}]' + self._usage_null + b"}\n\n"
+            case ReasoningDelta(text):
+                return b"".join((lead, start, b'"reasoning_content":', _json(text), self._close, b"}\n\n"))
+            case ToolCallDelta():
+                return lead + start + b'"tool_calls":' + _json([_tool_call_delta(event)]) + self._close + b"}\n\n"
+            case RunFinished(reason, usage):
+                self._unfinished -= 1
+                self._usage += usage
+                finish = b'},"logprobs":null,"finish_reason":"%s"}]' % reason.encode()
+                return lead + start + finish + self._usage_null + b"}\n\n"
+            case BackendSelected() | HistoryTrimmed():  # another backend took over: the model's name stays
+                return lead
+            case _:
+                return lead + start + self._close + b',"agent_event":' + _json(agent_event(event)) + b"}\n\n"
+
+    def end(self) -> bytes:
+        """What follows the last event of the last choice; nothing where a choice did not finish."""
+        if self._unfinished:
+            return b""
+        if not self._include_usage:
+            return DONE
+        chunk = self._head.fields("chat.completion.chunk", self._backend)
+        return b"data: " + _json(chunk | {"choices": [], "usage": usage_object(self._usage)}) + b"\n\n" + DONE
+
+    def _begin(self, choice: int) -> tuple[bytes, bytes]:
+        """The role chunk of a choice, and the template of all its further chunks."""
+        fields = self._head.fields("chat.completion.chunk", self._backend)
+        delta = {"role": "assistant", "content": ""}
+        role = fields | {"choices": [{"index": choice, "delta": delta, "logprobs": None, "finish_reason": None}]}
+        if self._include_usage:
+            role["usage"] = None
+        lead = b"data: " + _json(role | self._head.extensions(self._dropped_messages)) + b"\n\n"
+        start = b"data: " + _json(fields)[:-1] + b',"choices":[{"index":%d,"delta":{' % choice
+        self._starts[choice] = start
+        return lead, start
+
+
+def error_frame(error: ApiError) -> bytes:
+    """The last frame of a stream that broke after its first byte."""
+    return b"data: " + _json(error.body()) + b"\n\n"
+
+
+def completion_object(head: CompletionHead, answers: Sequence[Answer]) -> dict[str, Any]:
+    """The whole answer to a request that does not stream, a choice for each of `answers`."""
+    first = answers[0]
+    return {
+        **head.fields("chat.completion", first.backend),
+        "choices": [_choice(index, answer) for index, answer in enumerate(answers)],
+        "usage": usage_object(sum((answer.usage for answer in answers), Usage())),
+        **head.extensions(max(answer.dropped_messages for answer in answers)),
+    }
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def tool_call_object(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def agent_event(event: Event) -> dict[str, Any]:
+    """A step of an agent as clients see it: its fields, and its name as `type` (`tool_started`, ...)."""
+    kind = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in type(event).__name__)
+    return {"type": kind.lstrip("_"), **dataclasses.asdict(event)}
+
+
+def _choice(index: int, answer: Answer) -> dict[str, Any]:
+    calls = answer.tool_calls
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text or (None if calls else ""), "refusal": None}
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if calls:
+        message["tool_calls"] = [tool_call_object(call) for call in calls]
+    choice: dict[str, Any] = {"index": index, "message": message, "finish_reason": answer.finish_reason}
+    choice["logprobs"] = {"content": answer.logprobs, "refusal": None} if answer.logprobs else None
+    if answer.steps:
+        choice["agent_steps"] = [agent_event(step) for step in answer.steps]
+    return choice
+
+
+def _tool_call_delta(event: ToolCallDelta) -> dict[str, Any]:
+    if event.id is None:
+        return {"index": event.index, "function": {"arguments": event.arguments}}
+    function = {"name": event.name, "arguments": event.arguments}
+    return {"index": event.index, "id": event.id, "type": "function", "function": function}
+
+
+def _fingerprint(backend: BackendSelected) -> str:
+    """A word that changes when another model or backend answers."""
+    return "fp_" + hashlib.blake2b(f"{backend.backend}/{backend.model}".encode(), digest_size=5).hexdigest()
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # a lone surrogate in a model's text, which UTF-8 cannot carry
+        return orjson.dumps(_without_surrogates(value))
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {key: _without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(item) for item in value]
+    return value

@@ -1,0 +1,94 @@
+"""Puts the main API's parts together, in one place, and takes them apart in reverse."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from backend.agents.registry import make_agents
+from backend.api.metrics import Metrics
+from backend.core.contracts import Agent
+from backend.core.identity import Authenticator
+from backend.core.llm.call_log import Logged, PromptLog
+from backend.core.llm.catalog import ModelCatalog
+from backend.core.llm.chain import make_backends
+from backend.core.llm.fallback import Fallback
+from backend.core.llm.fitting import Fitted
+from backend.core.llm.http import open_http_session
+from backend.core.llm.limited import Limited
+from backend.core.storage.api_keys import ApiKeys
+from backend.core.storage.database import Database
+from backend.core.storage.sessions import Sessions
+from backend.core.storage.users import Users
+from backend.core.tool_client import ToolClient
+from backend.core.turns import Turns
+from backend.utils.secret_file import load_or_make_secret
+from config import Settings
+
+MAX_CALL_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class AppContext:
+    """What routes work with. One for the life of the process, at `app.state.context`."""
+
+    settings: Settings
+    metrics: Metrics
+    database: Database
+    users: Users
+    api_keys: ApiKeys
+    authenticator: Authenticator
+    sessions: Sessions
+    catalog: ModelCatalog
+    agents: Mapping[str, Agent]
+    turns: Turns
+    tool_client: ToolClient
+    started_at: float  # time.monotonic() seconds
+
+
+@asynccontextmanager
+async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[AppContext]:
+    async with AsyncExitStack() as stack:
+        secret = await asyncio.to_thread(load_or_make_secret, settings.DATA_DIR, settings.JWT_SECRET_KEY)
+        database = Database(settings.database_url)
+        await database.open()
+        stack.push_async_callback(database.close)
+        http = await stack.enter_async_context(open_http_session(max_connections=settings.MAX_OPEN_CHATS))
+        catalog = ModelCatalog(
+            make_backends(settings, http),
+            aliases=settings.MODEL_ALIASES,
+            model_map=settings.BACKEND_MODEL_MAP,
+            cache_file=settings.DATA_DIR / "models.json",
+        )
+        await catalog.start()
+        stack.push_async_callback(catalog.close)
+        log = None
+        if settings.PROMPT_LOG:
+            path = settings.DATA_DIR / "logs" / "prompts.log"
+            log = PromptLog(path, max_bytes=settings.PROMPT_LOG_MAX_MB * 2**20, keep=settings.PROMPT_LOG_KEEP)
+            stack.push_async_callback(log.close)
+        chain = Fallback(catalog, retry_after_s=settings.BACKEND_RETRY_S)
+        limited = Limited(Logged(chain, log, metrics), max_calls=settings.MAX_OPEN_CHATS, wait_s=MAX_CALL_WAIT_S)
+        agents = make_agents(Fitted(limited, catalog.context_tokens))
+        sessions = Sessions(database, settings.DATA_DIR)
+        yield AppContext(
+            settings=settings,
+            metrics=metrics,
+            database=database,
+            users=Users(database),
+            api_keys=ApiKeys(database),
+            authenticator=Authenticator(database, secret, settings),
+            sessions=sessions,
+            catalog=catalog,
+            agents=agents,
+            turns=Turns(
+                sessions,
+                agents,
+                default_agent=settings.DEFAULT_AGENT,
+                history=settings.MAX_CONVERSATION_HISTORY,
+                temperature=settings.DEFAULT_TEMPERATURE,
+            ),
+            tool_client=ToolClient(http, settings.tools_url),
+            started_at=time.monotonic(),
+        )

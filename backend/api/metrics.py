@@ -1,0 +1,45 @@
+"""What `/metrics` tells Prometheus. No label ever holds a user's name, a prompt or a path with an id in it."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LATENCY_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Metrics:
+    """The counters of one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "http_requests", "Requests answered.", ["route", "method", "status"], registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "http_request_seconds",
+            "Time to the last byte.",
+            ["route"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.open_streams = Gauge("open_streams", "Answers being streamed now.", registry=self.registry)
+        self.model_calls = Counter(
+            "llm_calls", "Model calls by outcome.", ["backend", "model", "outcome"], registry=self.registry
+        )
+        self.tokens = Counter(
+            "llm_tokens", "Tokens read and written.", ["backend", "model", "kind"], registry=self.registry
+        )
+        self.first_token_seconds = Histogram(
+            "llm_first_token_seconds",
+            "Time to the first token.",
+            ["backend"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.backend_up = Gauge(
+            "llm_backend_up", "1 while a backend answers its probe.", ["backend"], registry=self.registry
+        )
+        self.dropped_log_records = Gauge(
+            "prompt_log_dropped", "Model calls that the prompt log could not keep.", registry=self.registry
+        )
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)

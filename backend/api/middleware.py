@@ -1,0 +1,110 @@
+"""What every request passes through: an id, a bound on its body, a line in the log, a count, and the last safety net.
+
+Pure ASGI, since Starlette's `BaseHTTPMiddleware` hides the client's departure from the handlers.
+"""
+
+import logging
+import re
+import secrets
+import time
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from backend.api.errors import CLIENT_CLOSED_REQUEST, error_response
+from backend.api.logs import request_id_var
+from backend.api.metrics import Metrics
+from backend.core.errors import ApiError, PayloadTooLarge
+
+logger = logging.getLogger("backend.requests")
+
+SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class RequestMiddleware:
+    """The outermost layer of our own.
+
+    Args:
+        max_body: bytes of an ordinary body.
+        max_upload: bytes of a multipart body.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, max_body: int, max_upload: int) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._max_body = max_body
+        self._max_upload = max_upload
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = Headers(scope=scope)
+        request_id = headers.get("x-request-id", "")
+        if not SAFE_REQUEST_ID.fullmatch(request_id):
+            request_id = secrets.token_hex(12)
+        scope.setdefault("state", {})["request_id"] = request_id
+        request_id_var.set(request_id)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                elapsed_ms = (time.perf_counter() - started) * 1000
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                    (b"openai-processing-ms", b"%d" % elapsed_ms),
+                ]
+            await send(message)
+
+        try:
+            limit = self._max_upload if headers.get("content-type", "").startswith("multipart/") else self._max_body
+            await self._app(scope, _bounded(receive, headers, limit), send_with_id)
+        except ApiError as error:  # raised outside any route: a body over its bound
+            if status == 0:
+                await error_response(error)(scope, receive, send_with_id)
+        except Exception:
+            logger.exception("A request failed in an unexpected way.")
+            if status == 0:
+                error = ApiError("The server failed. Tell whoever runs it the X-Request-ID of this response.")
+                await error_response(error)(scope, receive, send_with_id)
+            else:
+                raise  # the connection is closed: the client must not take half an answer for a whole one
+        finally:
+            self._count(scope, status or CLIENT_CLOSED_REQUEST, time.perf_counter() - started)
+
+    def _count(self, scope: Scope, status: int, elapsed_s: float) -> None:
+        # The route's template, not the address: a metric for each session would grow without bound.
+        route = getattr(scope.get("route"), "path", "unknown")
+        method = scope["method"]
+        self._metrics.requests.labels(route, method, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(elapsed_s)
+        if logger.isEnabledFor(logging.INFO):
+            fields = {"route": route, "method": method, "status": status, "duration_ms": round(elapsed_s * 1000, 1)}
+            logger.info("request", extra={"fields": fields})
+
+
+def _bounded(receive: Receive, headers: Headers, limit: int) -> Receive:
+    """`receive` that refuses a body over `limit` bytes, by its announced length or by what really comes."""
+    error = PayloadTooLarge(f"The body is over the limit of {limit // 2**20} MiB.")
+    if headers.get("content-length", "0").isdigit() and int(headers.get("content-length", "0")) > limit:
+
+        async def refuse() -> Message:
+            raise error
+
+        return refuse
+    received = 0
+
+    async def receive_counted() -> Message:
+        nonlocal received
+        message = await receive()
+        if message["type"] == "http.request":
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise error
+        return message
+
+    return receive_counted

@@ -1,0 +1,85 @@
+"""`POST /v1/chat/completions`."""
+
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from backend.api.chat_requests import read_chat_request, to_question
+from backend.api.completions import ChunkEncoder, CompletionHead, completion_object
+from backend.api.deps import Caller, Context
+from backend.api.disconnects import stop_on_disconnect
+from backend.api.errors import JSONBytes
+from backend.api.sse import RunResponse
+from backend.core.turns import OpenTurn
+from backend.models.chat import ChatCompletionRequest
+
+router = APIRouter(tags=["chat"])
+
+# The body is read by hand: FastAPI's own way would cost more than everything else that this server does to a request.
+REQUEST_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": ChatCompletionRequest.model_json_schema()}},
+    }
+}
+
+
+@router.post("/v1/chat/completions", openapi_extra=REQUEST_BODY)
+async def create_chat_completion(request: Request, caller: Caller, context: Context) -> Response:
+    """Answer a conversation, in OpenAI's shape, as one object or as a stream of Server-Sent Events."""
+    wire = await read_chat_request(request)
+    question = to_question(wire, request.headers)
+    request_id: str = request.state.request_id
+    turn = await context.turns.open(question, username=caller.username, request_id=request_id)
+    head = CompletionHead(f"chatcmpl-{request_id}", int(time.time()), wire.model or "default", turn.session_id)
+    if wire.stream:
+        include_usage = bool(wire.stream_options and wire.stream_options.include_usage)
+        encoder = ChunkEncoder(head, include_usage=include_usage, choices=question.choices)
+        settings = context.settings
+        return RunResponse(
+            _frames(turn, encoder),
+            lambda: _headers(turn),
+            keepalive_s=settings.SSE_KEEPALIVE_S,
+            stall_s=settings.CLIENT_STALL_TIMEOUT_S,
+            open_streams=context.metrics.open_streams,
+        )
+    async with stop_on_disconnect(request.receive):
+        await _finish(turn)
+    return JSONBytes(completion_object(head, turn.answers), headers=_headers(turn))
+
+
+async def _frames(turn: OpenTurn, encoder: ChunkEncoder) -> AsyncGenerator[bytes, None]:
+    if len(turn.answers) == 1:
+        async with aclosing(turn.run()) as events:
+            async for event in events:
+                yield encoder.encode(event)
+    else:
+        async with aclosing(turn.run_all()) as numbered_events:
+            async for choice, event in numbered_events:
+                yield encoder.encode(event, choice)
+    yield encoder.end()
+
+
+async def _finish(turn: OpenTurn) -> None:
+    """Run a turn to its end; its answers hold the result."""
+    events: AsyncGenerator[Any, None] = turn.run() if len(turn.answers) == 1 else turn.run_all()
+    async with aclosing(events):
+        async for _ in events:
+            pass
+
+
+def _headers(turn: OpenTurn) -> Mapping[str, str]:
+    """What is known of the run when its first byte goes out."""
+    first = turn.answers[0]
+    headers = {}
+    if turn.session_id:
+        headers["X-Session-ID"] = turn.session_id
+    if first.backend:
+        headers["X-LLM-Backend"] = first.backend.backend
+    if first.dropped_messages:
+        headers["X-Dropped-Messages"] = str(first.dropped_messages)
+    return headers

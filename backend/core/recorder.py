@@ -1,0 +1,88 @@
+"""Keeps what is said in a turn: the question at its start, the answer at its end."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from backend.core.answers import Answer
+from backend.core.errors import ApiError, NotFound
+from backend.core.messages import Message
+from backend.core.storage import prefixes
+from backend.core.storage.conversations import StoredMessage
+from backend.core.storage.sessions import Sessions
+
+logger = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Writes one turn into one session.
+
+    Args:
+        messages: what this turn adds to the conversation before the answer.
+        agent: who answers.
+        new: the session is made together with the question.
+        seen: what a client that sends its whole history has sent, to know it again next time; None for others.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        username: str,
+        session_id: str,
+        messages: Sequence[Message],
+        *,
+        agent: str,
+        new: bool = False,
+        seen: Sequence[Message] | None = None,
+    ) -> None:
+        self._sessions = sessions
+        self._username = username
+        self._session_id = session_id
+        self._messages = messages
+        self._agent = agent
+        self._new = new
+        self._seen = seen
+
+    async def keep_question(self) -> None:
+        """Write the question; with it the session, when that is new.
+
+        Raises:
+            StorageFailed, Unavailable: it could not be kept.
+            NotFound: the session was deleted meanwhile.
+        """
+        messages = [StoredMessage.from_message(message) for message in self._messages]
+        if self._new:
+            await self._sessions.create(self._username, self._session_id, messages)
+        else:
+            await self._sessions.append(self._session_id, messages)
+
+    async def keep_answer(self, answer: Answer, *, interrupted: bool = False) -> None:
+        """Return when the answer is on the disk for good.
+
+        Raises:
+            StorageFailed, Unavailable: it could not be kept.
+        """
+        message = answer.to_message()
+        stored = StoredMessage.from_message(
+            message,
+            model=answer.backend.model if answer.backend else None,
+            backend=answer.backend.backend if answer.backend else None,
+            agent=self._agent,
+            finish_reason=answer.finish_reason,
+            interrupted=interrupted,
+        )
+        digest = None if self._seen is None else prefixes.digest((*self._seen, message))
+        try:
+            await self._sessions.append(self._session_id, [stored], durable=True, prefix_digest=digest)
+        except NotFound:
+            logger.info("A session was deleted while it was answered.")
+
+    async def keep_interrupted(self, answer: Answer, question: "asyncio.Task[None] | None") -> None:
+        """Keep what there is of an answer that broke off. Never raises: why it broke off is what the caller tells."""
+        try:
+            if question:
+                await question
+            if not answer.is_empty:
+                await self.keep_answer(answer, interrupted=True)
+        except ApiError as error:
+            logger.warning("An interrupted answer could not be kept: %s", error.message)

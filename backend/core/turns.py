@@ -1,0 +1,189 @@
+"""A turn: one question, its answer, and the conversation that both belong to.
+
+`Turns.open` does everything that deserves an HTTP status before the first byte. `OpenTurn.run` yields the events and
+keeps what was said: the question before the first event is passed on, the answer before its last one, and what there
+is of an answer when it breaks off or the client leaves.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from backend.core.answers import Answer
+from backend.core.contracts import Agent, Turn
+from backend.core.errors import BadRequest
+from backend.core.events import Event, RunFinished
+from backend.core.llm.base import CallContext, LLMRequest
+from backend.core.messages import Message
+from backend.core.recorder import Recorder
+from backend.core.storage import prefixes
+from backend.core.storage.sessions import Sessions, new_session_id
+
+AGENT_NAMES = ("chat", "react", "plan_execute", "auto")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A chat request, freed of its wire format.
+
+    `request.messages` are the client's own; with a `session_id` they continue the stored conversation.
+    """
+
+    request: LLMRequest
+    agent: str | None = None  # None: the model's name tells, or the default
+    available_tools: tuple[str, ...] = ()
+    session_id: str | None = None
+    store: bool = True
+    choices: int = 1
+    rag_collection: str | None = None
+
+
+@dataclass(slots=True)
+class OpenTurn:
+    """A turn that may run. `answers` grows while it does, one for each choice."""
+
+    turn: Turn
+    agent: Agent
+    session_id: str | None
+    answers: list[Answer]
+    recorder: Recorder | None
+
+    async def run(self, choice: int = 0) -> AsyncGenerator[Event, None]:
+        """Yield the events of one choice. The first choice is the one that the conversation keeps.
+
+        Raises:
+            ApiError: the run failed; what was said until then is kept.
+        """
+        answer = self.answers[choice]
+        recorder = self.recorder if choice == 0 else None
+        # The question is written while the model already thinks, and is safe before the client sees a word.
+        question = asyncio.create_task(recorder.keep_question()) if recorder else None
+        finished = False
+        try:
+            async with aclosing(self.agent.run(self.turn)) as events:
+                async for event in events:
+                    if question:
+                        await asyncio.shield(question)
+                        question = None
+                    answer.add(event)
+                    if isinstance(event, RunFinished):
+                        if recorder:
+                            await recorder.keep_answer(answer)
+                        finished = True
+                    yield event
+        finally:
+            if recorder and not finished:
+                await recorder.keep_interrupted(answer, question)
+
+    async def run_all(self) -> AsyncGenerator[tuple[int, Event], None]:
+        """Yield the events of all choices as they come, each with its choice's index."""
+        runs = [self.run(choice) for choice in range(len(self.answers))]
+        waiting = {asyncio.ensure_future(anext(run)): choice for choice, run in enumerate(runs)}
+        try:
+            while waiting:
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for step in done:
+                    choice = waiting.pop(step)
+                    if isinstance(step.exception(), StopAsyncIteration):
+                        continue
+                    yield choice, step.result()
+                    waiting[asyncio.ensure_future(anext(runs[choice]))] = choice
+        finally:
+            for step in waiting:
+                step.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            for run in runs:
+                await run.aclose()
+
+
+class Turns:
+    """Opens turns. One for the life of the process.
+
+    Args:
+        history: how many stored messages are put before a new question.
+        default_agent: of a request that names none.
+    """
+
+    def __init__(
+        self, sessions: Sessions, agents: Mapping[str, Agent], *, default_agent: str, history: int, temperature: float
+    ) -> None:
+        self._sessions = sessions
+        self._agents = agents
+        self._default_agent = default_agent
+        self._history = history
+        self._temperature = temperature
+
+    async def open(self, question: Question, *, username: str, request_id: str) -> OpenTurn:
+        """Find the agent and the conversation of a question.
+
+        Raises:
+            BadRequest: an agent or a combination that does not exist.
+            NotFound: a session that is not the caller's.
+        """
+        name, model = self._choose_agent(question)
+        agent = self._agents.get(name)
+        if agent is None:
+            available = ", ".join(self._agents)
+            raise BadRequest(
+                f"The agent {name!r} is not available on this server yet. Available: {available}.", param="agent_type"
+            )
+        if question.choices > 1 and name != "chat":
+            raise BadRequest("Agents give one answer: leave n out or set it to 1.", param="n")
+        own = question.request.messages
+        session_id, earlier, dropped, recorder = None, (), 0, None
+        if question.store:
+            session_id, earlier, dropped, recorder = await self._join_session(question, username, name)
+        sampling = question.request.sampling
+        if sampling.temperature is None:
+            sampling = dataclasses.replace(sampling, temperature=self._temperature)
+        request = dataclasses.replace(
+            question.request,
+            model=model,
+            messages=_join(earlier, own),
+            sampling=sampling,
+            context=CallContext(request_id, username, session_id, name),
+        )
+        answers = [Answer(dropped_messages=dropped) for _ in range(question.choices)]
+        turn = Turn(request, question.available_tools, question.rag_collection)
+        return OpenTurn(turn, agent, session_id, answers, recorder)
+
+    def _choose_agent(self, question: Question) -> tuple[str, str]:
+        """The agent and the model without its agent's name: `react/qwen` means the model `qwen` and the agent react."""
+        prefix, slash, rest = question.request.model.partition("/")
+        if slash and prefix in AGENT_NAMES:
+            return question.agent or prefix, rest
+        return question.agent or self._default_agent, question.request.model
+
+    async def _join_session(
+        self, question: Question, username: str, agent: str
+    ) -> tuple[str, tuple[Message, ...], int, Recorder]:
+        """The session that this turn belongs to, what was said there, how much of it is left out, and its recorder."""
+        own = question.request.messages
+        if question.session_id is not None:
+            record = await self._sessions.open(username, question.session_id)
+            stored = await self._sessions.history(record.session_id, last=self._history)
+            dropped = stored[0].seq - 1 if stored else 0
+            earlier = tuple(message.to_message() for message in stored)
+            recorder = Recorder(self._sessions, username, record.session_id, own, agent=agent)
+            return record.session_id, earlier, dropped, recorder
+        # A client that sends its whole history: what it has seen tells which conversation it goes on with.
+        known = None
+        last_answer = max((index for index, message in enumerate(own) if message.role == "assistant"), default=-1)
+        if last_answer >= 0:
+            known = await self._sessions.find_by_prefix(username, prefixes.digest(own[: last_answer + 1]))
+        session_id = known or new_session_id()
+        added = own[last_answer + 1 :] if known else own
+        recorder = Recorder(self._sessions, username, session_id, added, seen=own, new=known is None, agent=agent)
+        return session_id, (), 0, recorder
+
+
+def _join(earlier: tuple[Message, ...], own: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Stored messages before new ones. System messages of the request replace stored ones and come first."""
+    if not earlier:
+        return own
+    system = tuple(message for message in own if message.role == "system")
+    if system:
+        earlier = tuple(message for message in earlier if message.role != "system")
+    return (*system, *earlier, *(message for message in own if message.role != "system"))
