@@ -3,7 +3,7 @@
 A chunk is a byte template around one `orjson.dumps`: no model is built per token. The grammar of a stream, which every
 known client accepts:
 
-    role chunk, (content | reasoning_content | tool_calls | agent_event)*, finish chunk, usage chunk if asked for, [DONE]
+    role, (content | reasoning_content | tool_calls | agent_event)*, finish, usage if asked for, [DONE]
 
 The role appears once; `id`, `created` and `model` never change; `finish_reason` is there and null until the last.
 """
@@ -36,7 +36,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 @dataclass(frozen=True, slots=True)
 class CompletionHead:
-    """What is the same in every chunk. `model` is what the client asked for, until a backend tells which one answers."""
+    """What is the same in every chunk. `model` is what the client asked for, until it is known who answers."""
 
     id: str
     created: int  # Unix seconds
