@@ -1,0 +1,214 @@
+#!/usr/bin/env bash
+# Start the tools API and the main API; and, where no model is to be had, a small one of our own.
+#
+#   bash start_servers.sh             run both servers until Ctrl-C
+#   bash start_servers.sh --install   only prepare .venv, everything included, and end
+#   bash start_servers.sh --help      show this
+#
+# The first start makes .venv and installs what is needed; the next ones take seconds and need no network.
+# Settings come from the environment or from .env (config.py has them all), for example a second copy beside the first:
+#
+#   MAIN_API_PORT=10017 TOOLS_PORT=10016 DATA_DIR=data2 bash start_servers.sh
+#
+# Needs Linux, bash 5, curl and Python 3.11 or newer. Ends with 0 when it was told to stop (Ctrl-C, SIGTERM, SIGHUP), and
+# otherwise with 1 after saying why; in both cases every process that it started has ended, and no other.
+
+set -euo pipefail
+unset CDPATH
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+
+PYTHON=.venv/bin/python
+GRACE_S=15         # for open answers to end when told to stop; then SIGKILL
+READY_S=60         # for a server to become healthy
+ENGINE_READY_S=600 # for a large model to be loaded
+export PYTHONUNBUFFERED=1
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%s\n' "$*" >&2; exit 1; }
+
+# --- Child processes: pids and names in the order of their start --------------------------------------------------------
+
+pids=()
+names=()
+follow=(setsid) # a session of its own: Ctrl-C in the terminal reaches this script alone
+if setpriv --pdeathsig TERM true 2>/dev/null; then
+    follow+=(setpriv --pdeathsig TERM) # and when this script is killed, its children end too
+fi
+
+start() { # start NAME COMMAND...: in the background; its output is up to the caller
+    local name=$1
+    shift
+    "${follow[@]}" "$@" </dev/null &
+    pids+=($!)
+    names+=("$name")
+}
+
+run() { # run COMMAND...: like the command alone, but a signal does not wait for its end
+    local status=0
+    start "$1" "$@"
+    wait "$!" || status=$?
+    unset 'pids[-1]' 'names[-1]'
+    return "$status"
+}
+
+check_alive() { # end with the last words of a child that has ended
+    local i status
+    for i in "${!pids[@]}"; do
+        kill -0 "${pids[i]}" 2>/dev/null && continue
+        status=0
+        wait "${pids[i]}" || status=$?
+        say "The ${names[i]} has ended (exit code $status)." >&2
+        if [[ -s $LOGS/${names[i]}.log ]]; then
+            say "The end of $LOGS/${names[i]}.log:" >&2
+            tail -n 20 -- "$LOGS/${names[i]}.log" | sed 's/^/  | /' >&2
+        fi
+        exit 1
+    done
+}
+
+await() { # await NAME SECONDS COMMAND...: until the command succeeds
+    local name=$1 deadline=$((SECONDS + $2))
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        check_alive
+        ((SECONDS < deadline)) || die "The $name is not ready in time: see $LOGS/$name.log"
+        sleep 0.1
+    done
+    check_alive # it may have been somebody else who answered
+}
+
+stop_all() { # the last one started ends first: open answers still have their model
+    local i deadline=$((SECONDS + GRACE_S))
+    trap '' INT TERM HUP
+    for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
+        kill -TERM "${pids[i]}" 2>/dev/null || continue
+        while kill -0 "${pids[i]}" 2>/dev/null && ((SECONDS < deadline)); do sleep 0.05; done
+    done
+    for i in "${!pids[@]}"; do kill -KILL -- "-${pids[i]}" 2>/dev/null || true; done # with what they left behind
+    wait
+}
+
+trap stop_all EXIT
+trap 'say; say "Stopping."; exit 0' INT TERM HUP
+
+# --- Python and packages ------------------------------------------------------------------------------------------------
+
+find_python() {
+    local candidate
+    for candidate in python3.13 python3.12 python3.11 python3; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            say "$candidate"
+            return
+        fi
+    done
+    die "Python 3.11 or newer is needed, and none was found. On Debian or Ubuntu: apt-get install python3 python3-venv"
+}
+
+make_venv() {
+    local python package
+    python=$(find_python)
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then # Debian ships this part of Python on its own
+        package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+        if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
+            die "$python cannot make virtual environments. Install $package (sudo apt-get install $package), then start again."
+        fi
+        say "Installing $package: this Python cannot make virtual environments yet."
+        run apt-get update -q
+        run env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$package"
+    fi
+    say "Making .venv with $("$python" --version)."
+    run "$python" -m venv --clear .venv
+}
+
+install() { # install FILE [PIP OPTION...]: once for each content of the file
+    local file=$1 installed=.venv/installed-${1//\//-}.sha256
+    shift
+    sha256sum --check --status "$installed" 2>/dev/null && return
+    say "Installing $file. This happens once."
+    touch .venv/unfinished
+    run "$PYTHON" -m pip install --disable-pip-version-check --prefer-binary "$@" -r "$file" || {
+        rm -f .venv/unfinished # pip gave up in good order
+        die "Could not install $file: see above."
+    }
+    sha256sum "$file" >"$installed"
+    rm .venv/unfinished
+}
+
+prepare() { # prepare FILE [PIP OPTION...]: one at a time, should two starts meet
+    {
+        flock --nonblock 9 || { say "Waiting for another installation to end."; run flock 9; }
+        if [[ -e .venv/unfinished ]]; then
+            say "An earlier installation was interrupted: starting over."
+            rm -rf .venv
+        fi
+        "$PYTHON" -c 'import pip' 2>/dev/null || make_venv
+        install "$@"
+    } 9<.
+}
+
+prepare_engine() { prepare requirements-embedded.txt --no-deps --only-binary :all:; }
+
+# --- Here it begins -----------------------------------------------------------------------------------------------------
+
+case ${1-} in
+'') ;;
+--install)
+    prepare requirements.txt
+    prepare_engine
+    exit
+    ;;
+--help | -h)
+    sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]##*/}"
+    exit
+    ;;
+*) die "Unknown option $1: see bash start_servers.sh --help" ;;
+esac
+
+command -v curl >/dev/null || die "curl is needed, and was not found. On Debian or Ubuntu: apt-get install curl"
+prepare requirements.txt
+plan=$(timeout 60 "$PYTHON" -m backend.preflight) || exit 1
+eval "$plan" # MAIN_API_PORT TOOLS_PORT MAIN_URL TOOLS_URL LOGS ENGINE
+export MAIN_API_PORT TOOLS_PORT
+
+for name in main tools; do
+    if [[ -e $LOGS/$name.log ]]; then mv -f -- "$LOGS/$name.log" "$LOGS/$name.log.1"; fi
+done
+
+if [[ $ENGINE ]]; then
+    prepare_engine
+    say "Starting the embedded llama.cpp engine."
+    start engine "$PYTHON" -m backend.core.llm.embedded >"$LOGS/engine.url"
+    await engine "$ENGINE_READY_S" test -s "$LOGS/engine.url"
+    EMBEDDED_LLM_URL=$(<"$LOGS/engine.url")
+    export EMBEDDED_LLM_URL
+fi
+
+healthy() { curl --silent --fail --noproxy '*' --max-time 2 "$1/health"; }
+
+say "Starting the tools API and the main API."
+start tools "$PYTHON" tools_server.py &>"$LOGS/tools.log"
+await tools "$READY_S" healthy "$TOOLS_URL"
+start main "$PYTHON" server.py &>"$LOGS/main.log"
+await main "$READY_S" healthy "$MAIN_URL"
+
+cat <<END
+
+  main API    $MAIN_URL    (try it in a browser: $MAIN_URL/docs)
+  tools API   $TOOLS_URL
+  logs        $LOGS
+END
+if [[ $ENGINE == demonstration ]]; then
+    cat <<END
+  model       SmolLM2-135M, only there to show that everything works: it knows next to nothing.
+              For a better one install Ollama, or set LLAMACPP_MODEL_PATH=/path/to/model.gguf, and start again.
+END
+fi
+cat <<END
+
+In another terminal, make yourself a user, then a key for your programs, and ask something:
+
+  cd $(printf %q "$PWD")
+END
+
+wait -n || true
+check_alive
