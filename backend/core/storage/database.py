@@ -33,6 +33,7 @@ from sqlalchemy import (
     event,
     exc,
     make_url,
+    text,
 )
 
 from backend.core.errors import ApiError, StorageFailed, Unavailable
@@ -55,6 +56,7 @@ users = Table(
     Column("created_at", Float, nullable=False),  # all times: Unix seconds
     Column("disabled", Boolean, nullable=False, default=False),
     Column("token_version", Integer, nullable=False, default=0),  # a token of an older version is void
+    Index("users_by_lower_name", text("lower(username)"), unique=True),  # Alice and alice are one
 )
 
 api_keys = Table(

@@ -1,0 +1,74 @@
+"""What routes ask for in their signatures: the parts of the server, and who calls.
+
+    async def route(caller: Caller, context: Context) -> ...      anyone who is signed in
+    async def route(admin: AdminCaller) -> ...                    admins
+
+A credential comes as `Authorization: Bearer`, or in `x-api-key`, as several chat UIs send it. Everything here is async:
+a plain function would cost a hop to a thread on every request.
+"""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
+from fastapi.security import OAuth2PasswordBearer
+from fastapi.security.base import SecurityBase
+from starlette.datastructures import Headers
+
+from backend.api.context import AppContext
+from backend.core.errors import Forbidden, Unauthorized
+from backend.core.identity import Principal
+
+# Makes the Authorize button of /docs ask for name and password.
+_password_flow = OAuth2PasswordBearer(
+    tokenUrl="/api/auth/login", scheme_name="password", description="Your name and password.", auto_error=False
+)
+
+
+def get_credential(headers: Headers) -> str:
+    """The token or key of a request.
+
+    Raises:
+        Unauthorized: there is none.
+    """
+    scheme, _, credential = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credential.strip():
+        return credential.strip()
+    if key := headers.get("x-api-key"):
+        return key
+    raise Unauthorized(
+        "No token or API key was sent. Send `Authorization: Bearer` with a token from POST /api/auth/login or with an "
+        "API key.",
+        code="missing_credentials",
+    )
+
+
+class _SignedIn(SecurityBase):
+    """The check itself, which the API's description shows as a field to paste a token or key into."""
+
+    def __init__(self) -> None:
+        self.model = HTTPBearerModel(description="A token, or an API key.")
+        self.scheme_name = "bearer"
+
+    async def __call__(self, request: Request, _: Annotated[str | None, Depends(_password_flow)]) -> Principal:
+        authenticator = request.app.state.context.authenticator
+        principal: Principal = await authenticator.authenticate(get_credential(request.headers))
+        return principal
+
+
+async def get_context(request: Request) -> AppContext:
+    context: AppContext = request.app.state.context
+    return context
+
+
+Context = Annotated[AppContext, Depends(get_context)]
+Caller = Annotated[Principal, Depends(_SignedIn())]
+
+
+async def require_admin(caller: Caller) -> Principal:
+    if not caller.is_admin:
+        raise Forbidden("Only an admin may do this.")
+    return caller
+
+
+AdminCaller = Annotated[Principal, Depends(require_admin)]

@@ -1,0 +1,281 @@
+"""Who is calling: signing in with a password, and from then on with a token or an API key.
+
+Every request is authenticated, so an answer is remembered. What is remembered must end *at once* when somebody is
+disabled, deleted, demoted or gets a new password, or when a key is deleted, also when another process did it (a second
+worker, the tools API's peer, the command line while the servers run). Therefore:
+
+- every change of users or keys renews a stamp that all processes on the machine share (`SharedStamp`), after it is
+  committed; each lookup compares the stamp with the one that was there *before* the remembered answer was read from
+  the database. That costs less than a microsecond: no query, no thread.
+- an answer older than `RECHECK_S` is asked again anyway. That is the bound where the stamp cannot help: servers on
+  several machines with one database, a process killed between its commit and the new stamp, a stamp file replaced.
+
+Only good answers are remembered, under the credential's SHA-256. A role is always the database's, never the token's.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from backend.core.errors import Forbidden, TooManyRequests, Unauthorized
+from backend.core.storage.api_keys import PREFIX, ApiKeys, KeyOwner, find_owner, looks_like_a_key
+from backend.core.storage.database import Database
+from backend.core.storage.login_failures import LoginFailures
+from backend.core.storage.users import Role, User, Users, find_user
+from backend.utils.passwords import Passwords
+from backend.utils.shared_stamp import SharedStamp
+from backend.utils.tokens import TokenSigner, malformed
+from config import Settings
+
+T = TypeVar("T")
+
+STAMP_FILE = "identity.generation"
+RECHECK_S = 5.0
+MAX_REMEMBERED = 4096
+KEY_USE_GRAIN_S = 60.0
+SERVICE_TOKEN_SLACK_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls."""
+
+    username: str
+    role: Role
+    key_id: str | None = None  # the API key that was used; None: a token
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCaller:
+    """On whose behalf, and in which session, the main API calls a tool."""
+
+    principal: Principal
+    session_id: str
+
+
+class Authenticator:
+    """Signs people in, and tells who a credential belongs to.
+
+    Raises (from everything that takes a credential):
+        Unauthorized: with a message that says whether it is missing, malformed, expired or revoked.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        users: Users,
+        api_keys: ApiKeys,
+        *,
+        passwords: Passwords,
+        failures: LoginFailures,
+        signer: TokenSigner,
+        stamp: SharedStamp,
+    ) -> None:
+        self._database = database
+        self._users = users
+        self._api_keys = api_keys
+        self._passwords = passwords
+        self._failures = failures
+        self._signer = signer
+        self._stamp = stamp
+        self._callers: _Remembered[Principal] = _Remembered()
+        self._services: _Remembered[ServiceCaller] = _Remembered()
+        self._touches: dict[str, asyncio.Task[None]] = {}  # key id -> the note of its use that is being written
+
+    async def authenticate(self, credential: str) -> Principal:
+        """Tell who sent a user's token or an API key."""
+        stamp = self._stamp.read()
+        digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
+        principal = self._callers.get(digest, stamp)
+        if principal is None:
+            if credential.startswith(PREFIX):
+                principal, ends_at = await self._check_key(credential), float("inf")
+            else:
+                principal, ends_at = await self._check_token(credential)
+            self._callers.put(digest, principal, stamp, ends_at)
+        return principal
+
+    async def authenticate_service(self, credential: str) -> ServiceCaller:
+        """Tell for whom the main API calls: only its service tokens pass here."""
+        stamp = self._stamp.read()
+        digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
+        caller = self._services.get(digest, stamp)
+        if caller is None:
+            claims = self._signer.read_service(credential)
+            user = await self._database.read(lambda connection: self._read_user(connection, claims.sub))
+            if user is None or user.disabled:
+                raise _revoked()
+            caller = ServiceCaller(Principal(user.username, user.role), claims.sid)
+            self._services.put(digest, caller, stamp, claims.exp)
+        return caller
+
+    async def sign_in(self, username: str, password: str, address: str) -> User:
+        """Check a name and a password.
+
+        Raises:
+            Unauthorized: one of the two is wrong; which one, nobody can tell, not even by the time it takes.
+            Forbidden: both are right and the account is disabled.
+            TooManyRequests: too many failures; said of the right password too.
+        """
+        _refuse_locked(await self._failures.locked_for_s(username, address))
+        user = await self._users.find(username)
+        right = await self._passwords.verify(password, user.password_hash if user else None)
+        _refuse_locked(await self._failures.settle(username, address, succeeded=right))
+        if user is None or not right:
+            raise Unauthorized("The username or the password is wrong.", code="wrong_credentials")
+        if user.disabled:
+            raise Forbidden("This account is disabled. Ask an admin to enable it.", code="account_disabled")
+        if self._passwords.needs_rehash(user.password_hash):
+            await self._users.replace_hash(user, password)
+        return user
+
+    async def unlock(self, username: str) -> None:
+        """Forget somebody's failed sign-ins: an admin has set a new password."""
+        await self._failures.clear(username)
+
+    def make_token(self, user: User) -> str:
+        """A token for somebody who has signed in."""
+        return self._signer.sign_access(user.username, user.token_version)
+
+    def make_service_token(self, username: str, session_id: str, *, timeout_s: float) -> str:
+        """A token for one tool call of at most `timeout_s` on behalf of a user."""
+        return self._signer.sign_service(username, session_id, lifetime_s=timeout_s + SERVICE_TOKEN_SLACK_S)
+
+    async def close(self) -> None:
+        """Let the notes of keys' use be written."""
+        await asyncio.gather(*self._touches.values())
+
+    async def _check_token(self, token: str) -> tuple[Principal, float]:
+        claims = self._signer.read_access(token)
+        user = await self._database.read(lambda connection: self._read_user(connection, claims.sub))
+        if user is None or user.disabled or user.token_version != claims.ver:
+            raise _revoked()
+        return Principal(user.username, user.role), claims.exp
+
+    async def _check_key(self, key: str) -> Principal:
+        if not looks_like_a_key(key):
+            raise malformed()
+        owner = await self._database.read(lambda connection: self._read_owner(connection, key))
+        if owner is None or owner.disabled:
+            raise _revoked()
+        self._note_use(owner)
+        return Principal(owner.username, owner.role, owner.key_id)
+
+    def _read_user(self, connection: Connection, username: str) -> User | None:
+        self._stamp.reopen_if_replaced()  # here, since this is a thread that may wait for the disk
+        return find_user(connection, username)
+
+    def _read_owner(self, connection: Connection, key: str) -> KeyOwner | None:
+        self._stamp.reopen_if_replaced()
+        return find_owner(connection, key)
+
+    def _note_use(self, owner: KeyOwner) -> None:
+        now = time.time()
+        if owner.key_id in self._touches or 0 <= now - (owner.last_used_at or 0) < KEY_USE_GRAIN_S:
+            return
+        if len(self._touches) < MAX_REMEMBERED:
+            self._touches[owner.key_id] = asyncio.create_task(self._touch(owner.key_id, now))
+
+    async def _touch(self, key_id: str, now: float) -> None:
+        try:
+            await self._api_keys.touch(key_id, now)
+        except Exception as error:  # nobody waits for this, and no request fails because of it
+            log.warning("Cannot note the use of an API key: %s", error)
+        finally:
+            del self._touches[key_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Accounts, keys and sign-in of one database."""
+
+    users: Users
+    api_keys: ApiKeys
+    authenticator: Authenticator
+
+
+@asynccontextmanager
+async def open_identity(settings: Settings, database: Database, secret: str) -> AsyncIterator[Identity]:
+    """Put the parts together over an open database, and finish their work at the end."""
+    stamp = await asyncio.to_thread(SharedStamp, settings.DATA_DIR / STAMP_FILE)
+    passwords = Passwords(settings.BCRYPT_ROUNDS)
+    users = Users(database, passwords, stamp)
+    api_keys = ApiKeys(database, stamp)
+    authenticator = Authenticator(
+        database,
+        users,
+        api_keys,
+        passwords=passwords,
+        failures=LoginFailures(database, max_failures=settings.LOGIN_MAX_FAILURES, lockout_s=settings.LOGIN_LOCKOUT_S),
+        signer=TokenSigner(secret, settings.JWT_ALGORITHM, access_lifetime_s=settings.JWT_EXPIRATION_HOURS * 3600),
+        stamp=stamp,
+    )
+    try:
+        yield Identity(users, api_keys, authenticator)
+    finally:
+        await authenticator.close()
+        passwords.close()
+        stamp.close()
+
+
+@dataclass(slots=True)
+class _Entry(Generic[T]):
+    value: T
+    stamp: bytes
+    recheck_at: float  # time.monotonic() seconds
+    ends_at: float  # Unix seconds
+
+
+class _Remembered(Generic[T]):
+    """Good answers by the digest of their credential; the least recently used one makes room."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[bytes, _Entry[T]] = OrderedDict()
+
+    def get(self, digest: bytes, stamp: bytes) -> T | None:
+        entry = self._entries.get(digest)
+        if (
+            entry is None
+            or entry.stamp != stamp
+            or time.monotonic() >= entry.recheck_at
+            or time.time() >= entry.ends_at
+        ):
+            return None
+        self._entries.move_to_end(digest)
+        return entry.value
+
+    def put(self, digest: bytes, value: T, stamp: bytes, ends_at: float) -> None:
+        self._entries[digest] = _Entry(value, stamp, time.monotonic() + RECHECK_S, ends_at)
+        self._entries.move_to_end(digest)
+        if len(self._entries) > MAX_REMEMBERED:
+            self._entries.popitem(last=False)
+
+
+def _refuse_locked(seconds: float) -> None:
+    if seconds > 0:
+        raise TooManyRequests(
+            f"Too many failed sign-ins. Try again in {max(1, round(seconds))} s.",
+            code="too_many_failures",
+            retry_after_s=seconds,
+        )
+
+
+def _revoked() -> Unauthorized:
+    return Unauthorized(
+        "The token or API key has been revoked, or its user is disabled. Sign in again: POST /api/auth/login.",
+        code="token_revoked",
+    )
