@@ -200,7 +200,7 @@ def _json(value: Any) -> bytes:
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
         return {key: _without_surrogates(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -69,8 +69,8 @@ class RequestMiddleware:
         except Exception:
             logger.exception("A request failed in an unexpected way.")
             if status == 0:
-                error = ApiError("The server failed. Tell whoever runs it the X-Request-ID of this response.")
-                await error_response(error)(scope, receive, send_with_id)
+                failure = ApiError("The server failed. Tell whoever runs it the X-Request-ID of this response.")
+                await error_response(failure)(scope, receive, send_with_id)
             else:
                 raise  # the connection is closed: the client must not take half an answer for a whole one
         finally:

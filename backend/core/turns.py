@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from backend.core.answers import Answer
 from backend.core.contracts import Agent, Turn
 from backend.core.errors import BadRequest
-from backend.core.events import Event, RunFinished
+from backend.core.events import Event, HistoryTrimmed, RunFinished
 from backend.core.llm.base import CallContext, LLMRequest
 from backend.core.messages import Message
 from backend.core.recorder import Recorder
@@ -49,6 +49,7 @@ class OpenTurn:
     session_id: str | None
     answers: list[Answer]
     recorder: Recorder | None
+    dropped_messages: int = 0  # stored messages that are too old to be sent along
 
     async def run(self, choice: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the events of one choice. The first choice is the one that the conversation keeps.
@@ -62,8 +63,13 @@ class OpenTurn:
         question = asyncio.create_task(recorder.keep_question()) if recorder else None
         finished = False
         try:
+            if self.dropped_messages:
+                answer.add(HistoryTrimmed(self.dropped_messages))
+                yield HistoryTrimmed(self.dropped_messages)
             async with aclosing(self.agent.run(self.turn)) as events:
                 async for event in events:
+                    if isinstance(event, HistoryTrimmed):
+                        event = HistoryTrimmed(event.dropped_messages + self.dropped_messages)
                     if question:
                         await asyncio.shield(question)
                         question = None
@@ -131,23 +137,20 @@ class Turns:
             )
         if question.choices > 1 and name != "chat":
             raise BadRequest("Agents give one answer: leave n out or set it to 1.", param="n")
-        own = question.request.messages
-        session_id, earlier, dropped, recorder = None, (), 0, None
-        if question.store:
-            session_id, earlier, dropped, recorder = await self._join_session(question, username, name)
+        joined = await self._join_session(question, username, name) if question.store else _NO_SESSION
         sampling = question.request.sampling
         if sampling.temperature is None:
             sampling = dataclasses.replace(sampling, temperature=self._temperature)
         request = dataclasses.replace(
             question.request,
             model=model,
-            messages=_join(earlier, own),
+            messages=_join(joined.earlier, question.request.messages),
             sampling=sampling,
-            context=CallContext(request_id, username, session_id, name),
+            context=CallContext(request_id, username, joined.session_id, name),
         )
-        answers = [Answer(dropped_messages=dropped) for _ in range(question.choices)]
+        answers = [Answer() for _ in range(question.choices)]
         turn = Turn(request, question.available_tools, question.rag_collection)
-        return OpenTurn(turn, agent, session_id, answers, recorder)
+        return OpenTurn(turn, agent, joined.session_id, answers, joined.recorder, joined.dropped_messages)
 
     def _choose_agent(self, question: Question) -> tuple[str, str]:
         """The agent and the model without its agent's name: `react/qwen` means the model `qwen` and the agent react."""
@@ -156,18 +159,14 @@ class Turns:
             return question.agent or prefix, rest
         return question.agent or self._default_agent, question.request.model
 
-    async def _join_session(
-        self, question: Question, username: str, agent: str
-    ) -> tuple[str, tuple[Message, ...], int, Recorder]:
-        """The session that this turn belongs to, what was said there, how much of it is left out, and its recorder."""
+    async def _join_session(self, question: Question, username: str, agent: str) -> "_Joined":
         own = question.request.messages
         if question.session_id is not None:
             record = await self._sessions.open(username, question.session_id)
             stored = await self._sessions.history(record.session_id, last=self._history)
-            dropped = stored[0].seq - 1 if stored else 0
-            earlier = tuple(message.to_message() for message in stored)
             recorder = Recorder(self._sessions, username, record.session_id, own, agent=agent)
-            return record.session_id, earlier, dropped, recorder
+            earlier = tuple(message.to_message() for message in stored)
+            return _Joined(record.session_id, recorder, earlier, stored[0].seq - 1 if stored else 0)
         # A client that sends its whole history: what it has seen tells which conversation it goes on with.
         known = None
         last_answer = max((index for index, message in enumerate(own) if message.role == "assistant"), default=-1)
@@ -176,7 +175,20 @@ class Turns:
         session_id = known or new_session_id()
         added = own[last_answer + 1 :] if known else own
         recorder = Recorder(self._sessions, username, session_id, added, seen=own, new=known is None, agent=agent)
-        return session_id, (), 0, recorder
+        return _Joined(session_id, recorder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """The conversation that a turn belongs to, and what of it goes before the question."""
+
+    session_id: str | None = None
+    recorder: Recorder | None = None
+    earlier: tuple[Message, ...] = ()
+    dropped_messages: int = 0  # stored messages that are left out
+
+
+_NO_SESSION = _Joined()
 
 
 def _join(earlier: tuple[Message, ...], own: tuple[Message, ...]) -> tuple[Message, ...]:

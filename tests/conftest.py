@@ -1,0 +1,22 @@
+"""What every test has: a watch for blocking calls on the event loop, and no settings from this machine."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+import config
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_call_on_the_event_loop() -> Iterator[BlockBuster]:
+    with blockbuster_ctx(["backend", "tools"]) as watch:
+        yield watch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_settings_from_this_machine() -> Iterator[None]:
+    for name in config.Settings.model_fields:
+        os.environ.pop(name, None)
+    return
