@@ -68,7 +68,7 @@ def model_name(path: Path) -> str:
     >>> model_name(Path("Qwen2.5-14B-Instruct-Q4_K_M-00001-of-00003.gguf"))
     'qwen2.5-14b-instruct'
     """
-    name = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower())
+    name = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-")
     name = re.sub(r"-\d{5}-of-\d{5}$", "", name)
     return re.sub(r"[.-](i?q\d[a-z0-9_]*|bf16|f16|f32|mxfp4)$", "", name) or "model"
 
