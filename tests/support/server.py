@@ -1,7 +1,5 @@
 """The real application on a real socket, inside the test's own event loop: `async with running_server(settings)`."""
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 
 from backend.api.app import create_app
 from config import Settings
+from tests.support.serving import running
+
+__all__ = ["RunningServer", "make_settings", "running", "running_server"]
 
 
 @dataclass
@@ -42,26 +42,6 @@ def make_settings(data_dir: Path, **changes: Any) -> Settings:
         "TOOLS_PORT": 9,
     }
     return Settings(_env_file=None, **{**defaults, **changes})
-
-
-@asynccontextmanager
-async def running(app: FastAPI) -> AsyncIterator[str]:
-    """Serve an application on a free loopback port and yield its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, loop="none", lifespan="on", log_config=None, timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:
-        if task.done():
-            await task
-            raise RuntimeError("the application did not start")
-        await asyncio.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await task
 
 
 @asynccontextmanager
