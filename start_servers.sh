@@ -2,7 +2,7 @@
 # Start the tools API and the main API; and, where no model is to be had, a small one of our own.
 #
 #   bash start_servers.sh             run both servers until Ctrl-C
-#   bash start_servers.sh --install   only prepare .venv, everything included, and end
+#   bash start_servers.sh --install   only prepare .venv, with the embedded engine (and further requirements FILEs)
 #   bash start_servers.sh --help      show this
 #
 # The first start makes .venv and installs what is needed; the next ones take seconds and need no network.
@@ -18,7 +18,7 @@ unset CDPATH
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
 PYTHON=.venv/bin/python
-GRACE_S=15         # for open answers to end when told to stop; then SIGKILL
+GRACE_S=20         # for open answers to end when told to stop; then SIGKILL
 READY_S=60         # for a server to become healthy
 ENGINE_READY_S=600 # for a large model to be loaded
 export PYTHONUNBUFFERED=1
@@ -153,8 +153,10 @@ prepare_engine() { prepare requirements-embedded.txt --no-deps --only-binary :al
 case ${1-} in
 '') ;;
 --install)
+    shift
     prepare requirements.txt
     prepare_engine
+    for file in "$@"; do prepare "$file"; done
     exit
     ;;
 --help | -h)

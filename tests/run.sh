@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Check everything: style, types, shell scripts, and every test. Prepares what it needs, given Python 3.11 or newer.
+#
+#   bash tests/run.sh                    all of it
+#   bash tests/run.sh -k sessions -x     the same, with arguments for pytest
+#
+# Stops at the first section that fails and says which one it was. The last line is pytest's.
+
+set -euo pipefail
+unset CDPATH
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+PYTHON=.venv/bin/python
+passed=()
+
+section() { # section NAME COMMAND...
+    local name=$1
+    shift
+    printf '\n== %s\n' "$name"
+    if ! "$@"; then
+        printf '\n== FAILED: %s. Passed before it: %s.\n' "$name" "${passed[*]-nothing}" >&2
+        exit 1
+    fi
+    passed+=("[$name]")
+}
+
+sources=()
+for source in backend tools config.py tools_config.py server.py tools_server.py create_user_direct.py; do
+    if [[ -e $source ]]; then sources+=("$source"); fi
+done
+
+section "Preparing .venv" bash start_servers.sh --install tests/requirements.txt
+section "ruff check" "$PYTHON" -m ruff check .
+section "ruff format" "$PYTHON" -m ruff format --check .
+section "mypy" "$PYTHON" -m mypy "${sources[@]}"
+section "shellcheck" .venv/bin/shellcheck start_servers.sh tests/run.sh .ci/run
+
+printf '\n== pytest, after %s\n' "${passed[*]}"
+for setting in $("$PYTHON" -c 'from config import Settings; print(*Settings.model_fields)'); do
+    unset "$setting" # the tests choose their own
+done
+exec "$PYTHON" -m pytest "$@"
