@@ -8,17 +8,41 @@ import re
 import secrets
 import time
 
+from fastapi import FastAPI
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.api.errors import CLIENT_CLOSED_REQUEST, error_response
 from backend.api.logs import request_id_var
 from backend.api.metrics import Metrics
 from backend.core.errors import ApiError, PayloadTooLarge
+from config import Settings
 
 logger = logging.getLogger("backend.requests")
 
+EXPOSED_HEADERS = ["X-Request-ID", "X-Session-ID", "X-LLM-Backend", "X-Dropped-Messages", "Retry-After"]
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
+    """The layers that both servers have; the last one added is the outermost."""
+    if settings.CORS_ORIGINS:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.CORS_ORIGINS,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+            # A browser may send what it has stored for us only to origins that are named.
+            allow_credentials="*" not in settings.CORS_ORIGINS,
+        )
+    app.add_middleware(
+        RequestMiddleware,
+        metrics=metrics,
+        max_body=settings.MAX_BODY_MB * 2**20,
+        max_upload=settings.MAX_UPLOAD_MB * 2**20,
+    )
 
 
 class RequestMiddleware:
