@@ -138,7 +138,7 @@ def _row_line(row: Row, samples: Samples, gateways: Sequence[str]) -> str:
 
 
 def _line(label: str, cells: Sequence[tuple[str, str]], aim: str) -> str:
-    return f"{label:<36}{''.join(f'{number:>12}{times:>6}' for number, times in cells)}   {aim}".rstrip()
+    return f"{label:<36}{''.join(f'{number:>12}{times:>7}' for number, times in cells)}   {aim}".rstrip()
 
 
 def _remarks(name: str, runs: Sequence[tuple[Load, Sample]]) -> Iterator[str]:
