@@ -51,27 +51,30 @@ run() { # run COMMAND...: like the command alone, but a signal does not wait for
     return "$status"
 }
 
+log_of() { say "$LOGS/${1%% *}.log"; }
+
 check_alive() { # end with the last words of a child that has ended
-    local i status
+    local i status log
     for i in "${!pids[@]}"; do
         kill -0 "${pids[i]}" 2>/dev/null && continue
         status=0
         wait "${pids[i]}" || status=$?
         say "The ${names[i]} has ended (exit code $status)." >&2
-        if [[ -s $LOGS/${names[i]}.log ]]; then
-            say "The end of $LOGS/${names[i]}.log:" >&2
-            tail -n 20 -- "$LOGS/${names[i]}.log" | sed 's/^/  | /' >&2
+        log=$(log_of "${names[i]}")
+        if [[ -s $log ]]; then
+            say "The end of $log:" >&2
+            tail -n 20 -- "$log" | sed 's/^/  | /' >&2
         fi
         exit 1
     done
 }
 
 await() { # await NAME SECONDS COMMAND...: until the command succeeds
-    local name=$1 deadline=$((SECONDS + $2))
+    local name=$1 wait_s=$2 deadline=$((SECONDS + $2))
     shift 2
     until "$@" >/dev/null 2>&1; do
         check_alive
-        ((SECONDS < deadline)) || die "The $name is not ready in time: see $LOGS/$name.log"
+        ((SECONDS < deadline)) || die "The $name is not ready after $wait_s s: see $(log_of "$name")"
         sleep 0.1
     done
     check_alive # it may have been somebody else who answered
@@ -188,10 +191,10 @@ fi
 healthy() { curl --silent --fail --noproxy '*' --max-time 2 "$1/health"; }
 
 say "Starting the tools API and the main API."
-start tools "$PYTHON" tools_server.py &>"$LOGS/tools.log"
-await tools "$READY_S" healthy "$TOOLS_URL"
-start main "$PYTHON" server.py &>"$LOGS/main.log"
-await main "$READY_S" healthy "$MAIN_URL"
+start "tools API" "$PYTHON" tools_server.py &>"$LOGS/tools.log"
+await "tools API" "$READY_S" healthy "$TOOLS_URL"
+start "main API" "$PYTHON" server.py &>"$LOGS/main.log"
+await "main API" "$READY_S" healthy "$MAIN_URL"
 
 cat <<END
 
@@ -207,9 +210,14 @@ END
 fi
 cat <<END
 
-In another terminal, make yourself a user, then a key for your programs, and ask something:
+In another terminal: make yourself a user (it asks for a password), a key for your programs, and ask something.
 
-  cd $(printf %q "$PWD")
+  cd $(printf %q "$PWD")${DATA_DIR:+ && export DATA_DIR=$(printf %q "$DATA_DIR")}
+  $PYTHON create_user_direct.py --username me --role admin
+  KEY=\$($PYTHON create_user_direct.py --make-key me)
+  curl $MAIN_URL/v1/chat/completions -H "Authorization: Bearer \$KEY" -H 'Content-Type: application/json' -d '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}'
+
+Ctrl-C stops everything.
 END
 
 wait -n || true
