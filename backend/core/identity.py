@@ -67,6 +67,30 @@ class ServiceCaller:
     session_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Everything that is stored about who may call, over one database."""
+
+    users: Users
+    api_keys: ApiKeys
+    failures: LoginFailures
+    passwords: Passwords
+    stamp: SharedStamp
+
+
+@asynccontextmanager
+async def open_accounts(settings: Settings, database: Database) -> AsyncIterator[Accounts]:
+    """Accounts over an open database. The command line needs no more than this."""
+    stamp = await asyncio.to_thread(SharedStamp, settings.DATA_DIR / STAMP_FILE)
+    passwords = Passwords(settings.BCRYPT_ROUNDS)
+    failures = LoginFailures(database, max_failures=settings.LOGIN_MAX_FAILURES, lockout_s=settings.LOGIN_LOCKOUT_S)
+    try:
+        yield Accounts(Users(database, passwords, stamp), ApiKeys(database, stamp), failures, passwords, stamp)
+    finally:
+        passwords.close()
+        stamp.close()
+
+
 class Authenticator:
     """Signs people in, and tells who a credential belongs to.
 
@@ -74,24 +98,14 @@ class Authenticator:
         Unauthorized: with a message that says whether it is missing, malformed, expired or revoked.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        users: Users,
-        api_keys: ApiKeys,
-        *,
-        passwords: Passwords,
-        failures: LoginFailures,
-        signer: TokenSigner,
-        stamp: SharedStamp,
-    ) -> None:
+    def __init__(self, database: Database, accounts: Accounts, signer: TokenSigner) -> None:
         self._database = database
-        self._users = users
-        self._api_keys = api_keys
-        self._passwords = passwords
-        self._failures = failures
+        self._users = accounts.users
+        self._api_keys = accounts.api_keys
+        self._passwords = accounts.passwords
+        self._failures = accounts.failures
+        self._stamp = accounts.stamp
         self._signer = signer
-        self._stamp = stamp
         self._callers: _Remembered[Principal] = _Remembered()
         self._services: _Remembered[ServiceCaller] = _Remembered()
         self._touches: dict[str, asyncio.Task[None]] = {}  # key id -> the note of its use that is being written
@@ -99,7 +113,7 @@ class Authenticator:
     async def authenticate(self, credential: str) -> Principal:
         """Tell who sent a user's token or an API key."""
         stamp = self._stamp.read()
-        digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
+        digest = _digest(credential)
         principal = self._callers.get(digest, stamp)
         if principal is None:
             if credential.startswith(PREFIX):
@@ -112,7 +126,7 @@ class Authenticator:
     async def authenticate_service(self, credential: str) -> ServiceCaller:
         """Tell for whom the main API calls: only its service tokens pass here."""
         stamp = self._stamp.read()
-        digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
+        digest = _digest(credential)
         caller = self._services.get(digest, stamp)
         if caller is None:
             claims = self._signer.read_service(credential)
@@ -199,37 +213,18 @@ class Authenticator:
             del self._touches[key_id]
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Accounts, keys and sign-in of one database."""
-
-    users: Users
-    api_keys: ApiKeys
-    authenticator: Authenticator
-
-
 @asynccontextmanager
-async def open_identity(settings: Settings, database: Database, secret: str) -> AsyncIterator[Identity]:
-    """Put the parts together over an open database, and finish their work at the end."""
-    stamp = await asyncio.to_thread(SharedStamp, settings.DATA_DIR / STAMP_FILE)
-    passwords = Passwords(settings.BCRYPT_ROUNDS)
-    users = Users(database, passwords, stamp)
-    api_keys = ApiKeys(database, stamp)
-    authenticator = Authenticator(
-        database,
-        users,
-        api_keys,
-        passwords=passwords,
-        failures=LoginFailures(database, max_failures=settings.LOGIN_MAX_FAILURES, lockout_s=settings.LOGIN_LOCKOUT_S),
-        signer=TokenSigner(secret, settings.JWT_ALGORITHM, access_lifetime_s=settings.JWT_EXPIRATION_HOURS * 3600),
-        stamp=stamp,
-    )
+async def open_authenticator(
+    settings: Settings, database: Database, accounts: Accounts, secret: str
+) -> AsyncIterator[Authenticator]:
+    """What a server needs on top of the accounts; writes what is still to be noted at the end."""
+    lifetime_s = settings.JWT_EXPIRATION_HOURS * 3600
+    signer = TokenSigner(secret, settings.JWT_ALGORITHM, access_lifetime_s=lifetime_s)
+    authenticator = Authenticator(database, accounts, signer)
     try:
-        yield Identity(users, api_keys, authenticator)
+        yield authenticator
     finally:
         await authenticator.close()
-        passwords.close()
-        stamp.close()
 
 
 @dataclass(slots=True)
@@ -263,6 +258,10 @@ class _Remembered(Generic[T]):
         self._entries.move_to_end(digest)
         if len(self._entries) > MAX_REMEMBERED:
             self._entries.popitem(last=False)
+
+
+def _digest(credential: str) -> bytes:
+    return hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
 
 
 def _refuse_locked(seconds: float) -> None:

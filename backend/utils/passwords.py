@@ -30,13 +30,16 @@ def check_password(password: str) -> None:
     """Refuse a password that bcrypt would not keep whole.
 
     Raises:
-        Unprocessable: empty, over 72 bytes, or with a NUL character.
+        Unprocessable: empty, over 72 bytes, with a NUL character, or not encodable.
     """
     if not password:
         raise Unprocessable("The password is empty. Choose one of 1 to 72 bytes.", param="password")
     if "\0" in password:
         raise Unprocessable("The password holds a NUL character, where bcrypt would stop reading.", param="password")
-    size = len(password.encode("utf-8", "surrogatepass"))
+    try:
+        size = len(password.encode())
+    except UnicodeEncodeError:
+        raise Unprocessable("The password is not valid Unicode text.", param="password") from None
     if size > MAX_BYTES:
         raise Unprocessable(
             f"The password has {size} bytes and bcrypt reads only the first {MAX_BYTES}. Choose a shorter one; letters "
