@@ -10,8 +10,8 @@
 #
 #   MAIN_API_PORT=10017 TOOLS_PORT=10016 DATA_DIR=data2 bash start_servers.sh
 #
-# Needs Linux, bash 5, curl and Python 3.11 or newer. Ends with 0 when it was told to stop (Ctrl-C, SIGTERM, SIGHUP), and
-# otherwise with 1 after saying why; in both cases every process that it started has ended, and no other.
+# Needs Linux, bash 5, curl and Python 3.11 or newer. Exit codes: 0 told to stop (Ctrl-C, SIGTERM, SIGHUP) while all was
+# up, 130 told to stop before that, 1 something went wrong and was said. Every process that it started has ended then.
 
 set -euo pipefail
 unset CDPATH
@@ -21,6 +21,7 @@ PYTHON=.venv/bin/python
 GRACE_S=20         # for open answers to end when told to stop; then SIGKILL
 READY_S=60         # for a server to become healthy
 ENGINE_READY_S=600 # for a large model to be loaded
+LOG_MAX_BYTES=$((50 << 20))
 export PYTHONUNBUFFERED=1
 
 say() { printf '%s\n' "$*"; }
@@ -91,8 +92,16 @@ stop_all() { # the last one started ends first: open answers still have their mo
     wait
 }
 
+trim_log() { # trim_log FILE [BYTES]: keep a longer one aside; its writer appends, and so goes on at the new beginning
+    if [[ -e $1 ]] && (($(stat --format %s "$1") > ${2-$LOG_MAX_BYTES})); then
+        cp -- "$1" "$1.1"
+        : >"$1"
+    fi
+}
+
 trap stop_all EXIT
-trap 'say; say "Stopping."; exit 0' INT TERM HUP
+told_to_stop=130
+trap 'say "Stopping." || true; exit "$told_to_stop"' INT TERM HUP
 
 # --- Python and packages ------------------------------------------------------------------------------------------------
 
@@ -175,9 +184,8 @@ plan=$(timeout 60 "$PYTHON" -m backend.preflight) || exit 1
 eval "$plan" # MAIN_API_PORT TOOLS_PORT MAIN_URL TOOLS_URL LOGS ENGINE
 export MAIN_API_PORT TOOLS_PORT
 
-for name in main tools; do
-    if [[ -e $LOGS/$name.log ]]; then mv -f -- "$LOGS/$name.log" "$LOGS/$name.log.1"; fi
-done
+trim_log "$LOGS/tools.log" 0
+trim_log "$LOGS/main.log" 0
 
 if [[ $ENGINE ]]; then
     prepare_engine
@@ -191,9 +199,9 @@ fi
 healthy() { curl --silent --fail --noproxy '*' --max-time 2 "$1/health"; }
 
 say "Starting the tools API and the main API."
-start "tools API" "$PYTHON" tools_server.py &>"$LOGS/tools.log"
+start "tools API" "$PYTHON" tools_server.py &>>"$LOGS/tools.log"
 await "tools API" "$READY_S" healthy "$TOOLS_URL"
-start "main API" "$PYTHON" server.py &>"$LOGS/main.log"
+start "main API" "$PYTHON" server.py &>>"$LOGS/main.log"
 await "main API" "$READY_S" healthy "$MAIN_URL"
 
 cat <<END
@@ -220,5 +228,10 @@ In another terminal: make yourself a user (it asks for a password), a key for yo
 Ctrl-C stops everything.
 END
 
-wait -n || true
-check_alive
+told_to_stop=0
+while true; do
+    run sleep 1
+    check_alive
+    trim_log "$LOGS/tools.log"
+    trim_log "$LOGS/main.log"
+done
