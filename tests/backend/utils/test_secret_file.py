@@ -76,5 +76,5 @@ def test_a_damaged_secret_stops_the_start_with_one_line_that_says_what_to_do(tmp
 
 def test_a_folder_that_cannot_be_made_stops_the_start_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(SystemExit, match="secret: .*cannot be used"):
+    with pytest.raises(SystemExit, match=r"secret: .*cannot be used"):
         load_or_make_secret(tmp_path / "file" / "data", "")

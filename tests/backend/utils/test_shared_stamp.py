@@ -18,6 +18,10 @@ async def committed() -> str:
     return "committed"
 
 
+def count_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def test_the_stamp_stays_until_it_is_renewed(path: Path) -> None:
     stamp = SharedStamp(path)
     before = stamp.read()
@@ -29,8 +33,8 @@ def test_the_stamp_stays_until_it_is_renewed(path: Path) -> None:
 def test_another_process_sees_and_makes_a_new_stamp(path: Path) -> None:
     stamp = SharedStamp(path)
     before = stamp.read()
-    code = f"from backend.utils.shared_stamp import SharedStamp; from pathlib import Path; SharedStamp(Path({str(path)!r})).renew()"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    code = "import pathlib, sys, backend.utils.shared_stamp as s; s.SharedStamp(pathlib.Path(sys.argv[1])).renew()"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=30)
     assert stamp.read() != before
 
 
@@ -73,11 +77,11 @@ def test_a_missing_file_is_made_again_by_the_next_change(path: Path) -> None:
 
 def test_following_a_new_file_leaks_no_descriptor(path: Path) -> None:
     stamp = SharedStamp(path)
-    before = len(os.listdir("/proc/self/fd"))
+    before = count_descriptors()
     for _ in range(20):
         path.unlink()
         stamp.reopen_if_replaced()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert count_descriptors() == before
 
 
 async def test_the_stamp_is_renewed_after_the_change_and_not_before(path: Path) -> None:
