@@ -7,7 +7,7 @@ A credential comes as `Authorization: Bearer`, or in `x-api-key`, as several cha
 a plain function would cost a hop to a thread on every request.
 """
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
@@ -15,9 +15,11 @@ from fastapi.security import OAuth2PasswordBearer
 from fastapi.security.base import SecurityBase
 from starlette.datastructures import Headers
 
-from backend.api.context import AppContext
 from backend.core.errors import Forbidden, Unauthorized
 from backend.core.identity import Principal
+
+if TYPE_CHECKING:  # the tools API checks its callers too, and loads no agents for that
+    from backend.api.context import AppContext
 
 # Makes the Authorize button of /docs ask for name and password.
 _password_flow = OAuth2PasswordBearer(
@@ -56,12 +58,12 @@ class _SignedIn(SecurityBase):
         return principal
 
 
-async def get_context(request: Request) -> AppContext:
+async def get_context(request: Request) -> "AppContext":
     context: AppContext = request.app.state.context
     return context
 
 
-Context = Annotated[AppContext, Depends(get_context)]
+Context = Annotated["AppContext", Depends(get_context)]
 Caller = Annotated[Principal, Depends(_SignedIn())]
 
 

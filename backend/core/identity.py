@@ -21,7 +21,6 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
 
@@ -32,10 +31,8 @@ from backend.core.storage.login_failures import LoginFailures
 from backend.core.storage.users import Role, User, Users, find_user
 from backend.utils.passwords import Passwords
 from backend.utils.shared_stamp import SharedStamp
-from backend.utils.tokens import TokenSigner, malformed
+from backend.utils.tokens import ServiceClaims, TokenSigner, malformed
 from config import Settings
-
-T = TypeVar("T")
 
 STAMP_FILE = "identity.generation"
 RECHECK_S = 5.0
@@ -60,11 +57,11 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceCaller:
-    """On whose behalf, and in which session, the main API calls a tool."""
+class ToolCaller:
+    """Who calls the tools API: a user, or the main API on a user's behalf in one session."""
 
     principal: Principal
-    session_id: str
+    session_id: str | None = None  # None: the user's own call
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +88,17 @@ async def open_accounts(settings: Settings, database: Database) -> AsyncIterator
         stamp.close()
 
 
+@dataclass(slots=True)
+class _Entry:
+    """A good answer that is remembered."""
+
+    digest: bytes  # of the credential
+    caller: ToolCaller
+    stamp: bytes
+    recheck_at: float  # time.monotonic() seconds
+    ends_at: float  # Unix seconds
+
+
 class Authenticator:
     """Signs people in, and tells who a credential belongs to.
 
@@ -106,36 +114,19 @@ class Authenticator:
         self._failures = accounts.failures
         self._stamp = accounts.stamp
         self._signer = signer
-        self._callers: _Remembered[Principal] = _Remembered()
-        self._services: _Remembered[ServiceCaller] = _Remembered()
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()  # the least recently used one first
         self._touches: dict[str, asyncio.Task[None]] = {}  # key id -> the note of its use that is being written
 
     async def authenticate(self, credential: str) -> Principal:
-        """Tell who sent a user's token or an API key."""
-        stamp = self._stamp.read()
-        digest = _digest(credential)
-        principal = self._callers.get(digest, stamp)
-        if principal is None:
-            if credential.startswith(PREFIX):
-                principal, ends_at = await self._check_key(credential), float("inf")
-            else:
-                principal, ends_at = await self._check_token(credential)
-            self._callers.put(digest, principal, stamp, ends_at)
-        return principal
+        """Tell who sent a user's token or an API key. A service token is neither."""
+        caller = self._recall(credential) or await self._identify(credential)
+        if caller.session_id is not None:
+            raise malformed()
+        return caller.principal
 
-    async def authenticate_service(self, credential: str) -> ServiceCaller:
-        """Tell for whom the main API calls: only its service tokens pass here."""
-        stamp = self._stamp.read()
-        digest = _digest(credential)
-        caller = self._services.get(digest, stamp)
-        if caller is None:
-            claims = self._signer.read_service(credential)
-            user = await self._database.read(lambda connection: self._read_user(connection, claims.sub))
-            if user is None or user.disabled:
-                raise _revoked()
-            caller = ServiceCaller(Principal(user.username, user.role), claims.sid)
-            self._services.put(digest, caller, stamp, claims.exp)
-        return caller
+    async def authenticate_tool_caller(self, credential: str) -> ToolCaller:
+        """Tell who calls a tool, by a service token, a user's token or an API key."""
+        return self._recall(credential) or await self._identify(credential)
 
     async def sign_in(self, username: str, password: str, address: str) -> User:
         """Check a name and a password.
@@ -173,21 +164,51 @@ class Authenticator:
         """Let the notes of keys' use be written."""
         await asyncio.gather(*self._touches.values())
 
-    async def _check_token(self, token: str) -> tuple[Principal, float]:
-        claims = self._signer.read_access(token)
-        user = await self._database.read(lambda connection: self._read_user(connection, claims.sub))
-        if user is None or user.disabled or user.token_version != claims.ver:
-            raise _revoked()
-        return Principal(user.username, user.role), claims.exp
+    def _recall(self, credential: str) -> ToolCaller | None:
+        entry = self._entries.get(_digest(credential))
+        if (
+            entry is None
+            or entry.stamp != self._stamp.read()
+            or time.monotonic() >= entry.recheck_at
+            or time.time() >= entry.ends_at
+        ):
+            return None
+        self._entries.move_to_end(entry.digest)
+        return entry.caller
 
-    async def _check_key(self, key: str) -> Principal:
+    async def _identify(self, credential: str) -> ToolCaller:
+        stamp = self._stamp.read()  # before the database is asked: a change in between voids the answer
+        if credential.startswith(PREFIX):
+            caller, ends_at = await self._check_key(credential), float("inf")
+        else:
+            caller, ends_at = await self._check_token(credential)
+        digest = _digest(credential)
+        self._entries[digest] = _Entry(digest, caller, stamp, time.monotonic() + RECHECK_S, ends_at)
+        self._entries.move_to_end(digest)
+        if len(self._entries) > MAX_REMEMBERED:
+            self._entries.popitem(last=False)
+        return caller
+
+    async def _check_token(self, token: str) -> tuple[ToolCaller, float]:
+        claims = self._signer.read(token)
+        user = await self._database.read(lambda connection: self._read_user(connection, claims.sub))
+        if user is None or user.disabled:
+            raise _revoked()
+        principal = Principal(user.username, user.role)
+        if isinstance(claims, ServiceClaims):
+            return ToolCaller(principal, claims.sid), claims.exp
+        if user.token_version != claims.ver:
+            raise _revoked()
+        return ToolCaller(principal), claims.exp
+
+    async def _check_key(self, key: str) -> ToolCaller:
         if not looks_like_a_key(key):
             raise malformed()
         owner = await self._database.read(lambda connection: self._read_owner(connection, key))
         if owner is None or owner.disabled:
             raise _revoked()
         self._note_use(owner)
-        return Principal(owner.username, owner.role, owner.key_id)
+        return ToolCaller(Principal(owner.username, owner.role, owner.key_id))
 
     def _read_user(self, connection: Connection, username: str) -> User | None:
         self._stamp.reopen_if_replaced()  # here, since this is a thread that may wait for the disk
@@ -225,39 +246,6 @@ async def open_authenticator(
         yield authenticator
     finally:
         await authenticator.close()
-
-
-@dataclass(slots=True)
-class _Entry(Generic[T]):
-    value: T
-    stamp: bytes
-    recheck_at: float  # time.monotonic() seconds
-    ends_at: float  # Unix seconds
-
-
-class _Remembered(Generic[T]):
-    """Good answers by the digest of their credential; the least recently used one makes room."""
-
-    def __init__(self) -> None:
-        self._entries: OrderedDict[bytes, _Entry[T]] = OrderedDict()
-
-    def get(self, digest: bytes, stamp: bytes) -> T | None:
-        entry = self._entries.get(digest)
-        if (
-            entry is None
-            or entry.stamp != stamp
-            or time.monotonic() >= entry.recheck_at
-            or time.time() >= entry.ends_at
-        ):
-            return None
-        self._entries.move_to_end(digest)
-        return entry.value
-
-    def put(self, digest: bytes, value: T, stamp: bytes, ends_at: float) -> None:
-        self._entries[digest] = _Entry(value, stamp, time.monotonic() + RECHECK_S, ends_at)
-        self._entries.move_to_end(digest)
-        if len(self._entries) > MAX_REMEMBERED:
-            self._entries.popitem(last=False)
 
 
 def _digest(credential: str) -> bytes:

@@ -11,10 +11,10 @@ malformed. A token does not carry a role: that is the database's to say at the m
 import re
 import secrets
 import time
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from jose import JOSEError, jwk, jws
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from backend.core.errors import Unauthorized
 
@@ -46,7 +46,9 @@ class ServiceClaims(_Claims):
     sid: str
 
 
-C = TypeVar("C", AccessClaims, ServiceClaims)
+_ANY_CLAIMS: TypeAdapter[AccessClaims | ServiceClaims] = TypeAdapter(
+    Annotated[AccessClaims | ServiceClaims, Field(discriminator="type")]
+)
 
 
 class TokenSigner:
@@ -70,39 +72,26 @@ class TokenSigner:
             ServiceClaims(type="service", aud="tools", sub=username, sid=session_id, iat=now, exp=end, jti=_new_id())
         )
 
-    def read_access(self, token: str) -> AccessClaims:
-        """Check a sign-in's token. One that lives longer than is allowed now has ended: the setting was lowered.
+    def read(self, token: str) -> AccessClaims | ServiceClaims:
+        """Check a token. A sign-in that lives longer than is allowed now has ended: the setting was lowered.
 
         Raises:
             Unauthorized
         """
-        claims = self._read(token, AccessClaims)
-        if claims.exp - claims.iat > max(1, round(self._access_lifetime_s)):
-            raise _expired()
+        if len(token) > MAX_TOKEN_CHARS or not _SHAPE.fullmatch(token):
+            raise malformed()
+        try:
+            claims = _ANY_CLAIMS.validate_json(jws.verify(token, self._key, [self._algorithm]))
+        except (JOSEError, ValidationError, RecursionError):  # the last: a header of a thousand brackets
+            raise malformed() from None
+        too_long = isinstance(claims, AccessClaims) and claims.exp > _end(claims.iat, self._access_lifetime_s)
+        if too_long or claims.exp <= time.time():
+            raise Unauthorized("The token has expired. Sign in again: POST /api/auth/login.", code="token_expired")
         return claims
-
-    def read_service(self, token: str) -> ServiceClaims:
-        """Check a token that was made for one tool call.
-
-        Raises:
-            Unauthorized
-        """
-        return self._read(token, ServiceClaims)
 
     def _sign(self, claims: AccessClaims | ServiceClaims) -> str:
         token: str = jws.sign(claims.model_dump(), self._key, algorithm=self._algorithm)
         return token
-
-    def _read(self, token: str, kind: type[C]) -> C:
-        if len(token) > MAX_TOKEN_CHARS or not _SHAPE.fullmatch(token):
-            raise malformed()
-        try:
-            claims = kind.model_validate_json(jws.verify(token, self._key, [self._algorithm]))
-        except (JOSEError, ValidationError, RecursionError):  # the last: a header of a thousand brackets
-            raise malformed() from None
-        if claims.exp <= time.time():
-            raise _expired()
-        return claims
 
 
 def malformed() -> Unauthorized:
@@ -111,10 +100,6 @@ def malformed() -> Unauthorized:
         "The token or API key is not one of this server. Send `Authorization: Bearer` with a token from "
         "POST /api/auth/login or with an API key."
     )
-
-
-def _expired() -> Unauthorized:
-    return Unauthorized("The token has expired. Sign in again: POST /api/auth/login.", code="token_expired")
 
 
 def _end(start: int, lifetime_s: float) -> int:

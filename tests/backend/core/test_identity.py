@@ -11,7 +11,7 @@ from sqlalchemy import event
 
 from backend.core import identity as module
 from backend.core.errors import ApiError, Forbidden, TooManyRequests, Unauthorized
-from backend.core.identity import Principal
+from backend.core.identity import Principal, ToolCaller
 from backend.core.storage.database import users
 from tests.support.accounts import SECRET, OpenedAccounts, opened_accounts
 
@@ -217,7 +217,7 @@ async def test_what_is_remembered_is_bounded(opened: OpenedAccounts, monkeypatch
     for token in tokens:
         await opened.authenticator.authenticate(token)
         await opened.authenticator.authenticate(tokens[0])
-    assert len(opened.authenticator._callers._entries) == 3
+    assert len(opened.authenticator._entries) == 3
     statements = count_reads(opened)
     await opened.authenticator.authenticate(tokens[0])  # the one in use stayed
     assert statements == []
@@ -264,29 +264,29 @@ async def test_a_key_works_while_its_use_cannot_be_noted(
     assert key not in caplog.text
 
 
-async def test_a_service_token_stands_for_its_user_in_one_session(opened: OpenedAccounts) -> None:
+async def test_a_service_token_stands_for_its_user_in_one_session_and_only_at_the_tools(opened: OpenedAccounts) -> None:
     token = opened.authenticator.make_service_token("alice", "session-1", timeout_s=120)
-    caller = await opened.authenticator.authenticate_service(token)
-    assert (caller.principal, caller.session_id) == (Principal("alice", "user"), "session-1")
-    with pytest.raises(Unauthorized):
-        await opened.authenticator.authenticate(token)
+    for _ in range(2):  # the second time it is remembered
+        with pytest.raises(Unauthorized, match="not one of this server"):
+            await opened.authenticator.authenticate(token)
+        assert await opened.authenticator.authenticate_tool_caller(token) == ToolCaller(
+            Principal("alice", "user"), "session-1"
+        )
 
 
 @pytest.mark.parametrize("make", [token_of, key_of])
-async def test_what_a_user_has_is_no_service_token_even_if_it_is_remembered(opened: OpenedAccounts, make) -> None:
-    credential = await make(opened)
-    await opened.authenticator.authenticate(credential)
-    with pytest.raises(Unauthorized):
-        await opened.authenticator.authenticate_service(credential)
+async def test_a_user_may_call_tools_and_names_no_session_by_that(opened: OpenedAccounts, make) -> None:
+    caller = await opened.authenticator.authenticate_tool_caller(await make(opened))
+    assert (caller.principal.username, caller.session_id) == ("alice", None)
 
 
 @pytest.mark.parametrize("end", [disable, delete])
 async def test_a_service_token_ends_with_its_user(opened: OpenedAccounts, end) -> None:
     token = opened.authenticator.make_service_token("alice", "session-1", timeout_s=120)
-    await opened.authenticator.authenticate_service(token)
+    await opened.authenticator.authenticate_tool_caller(token)
     await end(opened)
     with pytest.raises(Unauthorized):
-        await opened.authenticator.authenticate_service(token)
+        await opened.authenticator.authenticate_tool_caller(token)
 
 
 async def test_signing_in_takes_the_right_password_and_the_name_in_any_case(opened: OpenedAccounts) -> None:

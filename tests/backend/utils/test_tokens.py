@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backend.core.errors import Unauthorized
-from backend.utils.tokens import TokenSigner
+from backend.utils.tokens import AccessClaims, ServiceClaims, TokenSigner
 
 SECRET = "a secret of these tests, long enough"
 HOUR_S = 3600
@@ -41,12 +41,13 @@ def good(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_hand_made_token_would_pass_if_nothing_were_wrong_with_it(signer: TokenSigner) -> None:
-    assert signer.read_access(forge(good())).sub == "alice"
+    assert signer.read(forge(good())).sub == "alice"
 
 
 def test_a_token_says_who_and_which_version_and_no_role(signer: TokenSigner) -> None:
     token = signer.sign_access("alice", 7)
-    claims = signer.read_access(token)
+    claims = signer.read(token)
+    assert isinstance(claims, AccessClaims)
     assert (claims.sub, claims.ver, claims.exp - claims.iat) == ("alice", 7, HOUR_S)
     payload = token.split(".")[1]
     assert set(json.loads(base64.urlsafe_b64decode(payload + "=="))) == {"type", "sub", "ver", "iat", "exp", "jti"}
@@ -61,13 +62,13 @@ def test_the_configured_algorithm_signs(algorithm: str) -> None:
     signer = TokenSigner(SECRET, algorithm, access_lifetime_s=HOUR_S)
     token = signer.sign_access("alice", 7)
     assert json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "=="))["alg"] == algorithm
-    assert signer.read_access(token).sub == "alice"
+    assert signer.read(token).sub == "alice"
 
 
 @pytest.mark.parametrize("secret", ['"a quoted secret of many bytes"', '{"kty": "oct", "k": "AAAA", "x": 1}', "1" * 20])
 def test_a_secret_that_looks_like_json_is_taken_as_it_is(secret: str) -> None:
     signer = TokenSigner(secret, "HS256", access_lifetime_s=HOUR_S)
-    assert signer.read_access(forge(good(), secret=secret)).sub == "alice"
+    assert signer.read(forge(good(), secret=secret)).sub == "alice"
 
 
 FORGED = {
@@ -135,7 +136,7 @@ FORGED = {
 @pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED.keys())
 def test_a_forged_token_is_malformed_and_the_answer_tells_nothing_more(signer: TokenSigner, forged: Any) -> None:
     with pytest.raises(Unauthorized) as refused:
-        signer.read_access(forged())
+        signer.read(forged())
     assert refused.value.code == "invalid_api_key"
     assert refused.value.message.startswith("The token or API key is not one of this server.")
     assert refused.value.headers == {"WWW-Authenticate": "Bearer"}
@@ -145,23 +146,23 @@ def test_a_forged_token_is_malformed_and_the_answer_tells_nothing_more(signer: T
 def test_a_token_that_has_expired_is_told_so(signer: TokenSigner, ends_in_s: int) -> None:
     end = int(time.time()) + ends_in_s
     with pytest.raises(Unauthorized, match="expired"):
-        signer.read_access(forge(good(iat=end - HOUR_S, exp=end)))
+        signer.read(forge(good(iat=end - HOUR_S, exp=end)))
 
 
 def test_a_token_longer_than_now_allowed_has_expired_since_the_setting_was_lowered(signer: TokenSigner) -> None:
     token = TokenSigner(SECRET, "HS256", access_lifetime_s=2 * HOUR_S).sign_access("alice", 7)
     with pytest.raises(Unauthorized, match="expired"):
-        signer.read_access(token)
+        signer.read(token)
 
 
 def test_a_token_of_before_the_clock_went_back_stays_good(signer: TokenSigner) -> None:
     future = int(time.time()) + 2 * HOUR_S
-    assert signer.read_access(forge(good(iat=future, exp=future + HOUR_S))).sub == "alice"
+    assert signer.read(forge(good(iat=future, exp=future + HOUR_S))).sub == "alice"
 
 
 def test_an_endless_lifetime_makes_a_token_that_can_be_read() -> None:
     signer = TokenSigner(SECRET, "HS256", access_lifetime_s=1e18)
-    assert signer.read_access(signer.sign_access("alice", 1)).sub == "alice"
+    assert signer.read(signer.sign_access("alice", 1)).sub == "alice"
 
 
 def test_a_tiny_lifetime_makes_a_token_that_can_be_read() -> None:
@@ -172,15 +173,18 @@ def test_a_tiny_lifetime_makes_a_token_that_can_be_read() -> None:
 
 
 def test_a_service_token_names_the_user_and_the_session(signer: TokenSigner) -> None:
-    claims = signer.read_service(signer.sign_service("alice", "session-1", lifetime_s=180))
+    claims = signer.read(signer.sign_service("alice", "session-1", lifetime_s=180))
+    assert isinstance(claims, ServiceClaims)
     assert (claims.sub, claims.sid, claims.aud, claims.exp - claims.iat) == ("alice", "session-1", "tools", 180)
 
 
-def test_a_service_token_is_no_access_token_and_the_other_way_round(signer: TokenSigner) -> None:
+def test_a_token_of_one_kind_relabelled_is_no_token_of_the_other(signer: TokenSigner) -> None:
+    assert isinstance(signer.read(signer.sign_access("alice", 7)), AccessClaims)
+    assert isinstance(signer.read(signer.sign_service("alice", "s", lifetime_s=9)), ServiceClaims)
     with pytest.raises(Unauthorized):
-        signer.read_access(signer.sign_service("alice", "session-1", lifetime_s=180))
+        signer.read(forge(good(type="service")))
     with pytest.raises(Unauthorized):
-        signer.read_service(signer.sign_access("alice", 7))
+        signer.read(forge(good(ver=..., sid="s", aud="tools")))
 
 
 @pytest.mark.parametrize("changes", [{"aud": "main"}, {"aud": ...}, {"aud": ["tools"]}, {"sid": ...}, {"sid": 1}])
@@ -188,6 +192,6 @@ def test_a_service_token_with_another_audience_or_without_a_session_is_malformed
     signer: TokenSigner, changes: dict[str, Any]
 ) -> None:
     right = {"type": "service", "aud": "tools", "sid": "s", "ver": ...}
-    assert signer.read_service(forge(good(**right))).sid == "s"
+    assert signer.read(forge(good(**right))).sid == "s"
     with pytest.raises(Unauthorized):
-        signer.read_service(forge(good(**{**right, **changes})))
+        signer.read(forge(good(**{**right, **changes})))
