@@ -5,7 +5,8 @@ either harmless to leave out (then it is) or would change the answer (then it is
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -13,6 +14,8 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from backend.api.errors import validation_error
+from backend.api.uploads import MAX_FIELDS, MAX_FILES, split_form
+from backend.core.attachments import Attachment
 from backend.core.errors import ApiError, BadRequest
 from backend.core.llm.base import LLMRequest, NamedTool, ResponseFormat, Sampling, ToolChoice, ToolDefinition
 from backend.core.messages import Content, ImagePart, Message, TextPart, ToolCall
@@ -27,23 +30,41 @@ from backend.models.chat import (
 )
 
 BODY_TIMEOUT_S = 60.0
+UPLOAD_TIMEOUT_S = 600.0
 OWN_SESSION_HEADER = "x-session-id"
 UI_TASK_HEADER = "x-openwebui-task"
 UI_TASK_PROMPT = "### Task:"
 
 
-async def read_chat_request(request: Request) -> ChatCompletionRequest:
-    """Raises: BadRequest with the field at fault."""
+@asynccontextmanager
+async def read_chat_request(request: Request) -> AsyncIterator[tuple[ChatCompletionRequest, list[Attachment]]]:
+    """The body, and the files that came with it, which are open as long as the context is.
+
+    Raises:
+        BadRequest: with the field at fault.
+    """
+    is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await request.body()
+        async with asyncio.timeout(UPLOAD_TIMEOUT_S if is_form else BODY_TIMEOUT_S):
+            form = await request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS) if is_form else None
+            body = b"" if is_form else await request.body()
     except TimeoutError:
-        raise BadRequest(f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
+        raise BadRequest("The body did not arrive in time.") from None
+    if form is None:
+        yield parse_fields(_parse_json(body)), []
+        return
     try:
-        fields = orjson.loads(body)
+        fields, attachments = split_form(form)
+        yield parse_fields(fields), attachments
+    finally:
+        await form.close()
+
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
     except orjson.JSONDecodeError:
         raise BadRequest("The body is not valid JSON.") from None
-    return parse_fields(fields)
 
 
 def parse_fields(fields: Any) -> ChatCompletionRequest:
@@ -62,7 +83,9 @@ def _as_bad_request(error: ValidationError) -> ApiError:
     return ours
 
 
-def to_question(wire: ChatCompletionRequest, headers: Mapping[str, str]) -> Question:
+def to_question(
+    wire: ChatCompletionRequest, headers: Mapping[str, str], attachments: Sequence[Attachment] = ()
+) -> Question:
     """Raises: BadRequest for combinations that make no sense or that no backend can do."""
     if wire.modalities and set(wire.modalities) != {"text"}:
         raise BadRequest("Only text answers can be made here.", param="modalities")
@@ -88,6 +111,7 @@ def to_question(wire: ChatCompletionRequest, headers: Mapping[str, str]) -> Ques
         session_id=wire.session_id or headers.get(OWN_SESSION_HEADER),
         store=wire.store is not False and not _is_ui_task(request, headers),
         choices=wire.n or 1,
+        attachments=tuple(attachments),
         rag_collection=",".join(collection) if isinstance(collection, list) else collection,
     )
 

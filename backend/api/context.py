@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from backend.agents.registry import make_agents
 from backend.api.metrics import Metrics
 from backend.core.contracts import Agent
-from backend.core.identity import Authenticator
+from backend.core.identity import Authenticator, open_accounts, open_authenticator
 from backend.core.llm.call_log import Logged, PromptLog
 from backend.core.llm.catalog import ModelCatalog
 from backend.core.llm.chain import make_backends
@@ -54,12 +54,15 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
         database = Database(settings.database_url)
         await database.open()
         stack.push_async_callback(database.close)
+        accounts = await stack.enter_async_context(open_accounts(settings, database))
+        authenticator = await stack.enter_async_context(open_authenticator(settings, database, accounts, secret))
         http = await stack.enter_async_context(open_http_session(max_connections=settings.MAX_OPEN_CHATS))
         catalog = ModelCatalog(
             make_backends(settings, http),
             aliases=settings.MODEL_ALIASES,
-            model_map=settings.BACKEND_MODEL_MAP,
+            model_map=dict(settings.BACKEND_MODEL_MAP.items()),
             cache_file=settings.DATA_DIR / "models.json",
+            retry_s=settings.BACKEND_RETRY_S,
         )
         await catalog.start()
         stack.push_async_callback(catalog.close)
@@ -68,7 +71,7 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             path = settings.DATA_DIR / "logs" / "prompts.log"
             log = PromptLog(path, max_bytes=settings.PROMPT_LOG_MAX_MB * 2**20, keep=settings.PROMPT_LOG_KEEP)
             stack.push_async_callback(log.close)
-        chain = Fallback(catalog, retry_after_s=settings.BACKEND_RETRY_S)
+        chain = Fallback(catalog, retry_after_s=settings.BACKEND_RETRY_S, observer=metrics)
         limited = Limited(Logged(chain, log, metrics), max_calls=settings.MAX_OPEN_CHATS, wait_s=MAX_CALL_WAIT_S)
         agents = make_agents(Fitted(limited, catalog.context_tokens))
         sessions = Sessions(database, settings.DATA_DIR)
@@ -76,9 +79,9 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             settings=settings,
             metrics=metrics,
             database=database,
-            users=Users(database),
-            api_keys=ApiKeys(database),
-            authenticator=Authenticator(database, secret, settings),
+            users=accounts.users,
+            api_keys=accounts.api_keys,
+            authenticator=authenticator,
             sessions=sessions,
             catalog=catalog,
             agents=agents,

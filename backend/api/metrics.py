@@ -2,11 +2,14 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from backend.core.llm.breaker import Reason
+from backend.core.llm.call_log import CallRecord
+
 LATENCY_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class Metrics:
-    """The counters of one process."""
+    """The counters of one process. Observes model calls (`CallObserver`) and failing backends (`FailureObserver`)."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -37,9 +40,21 @@ class Metrics:
         self.backend_up = Gauge(
             "llm_backend_up", "1 while a backend answers its probe.", ["backend"], registry=self.registry
         )
-        self.dropped_log_records = Gauge(
-            "prompt_log_dropped", "Model calls that the prompt log could not keep.", registry=self.registry
+        self.backend_failures = Counter(
+            "llm_backend_failures", "Calls that a backend failed.", ["backend", "reason"], registry=self.registry
         )
+
+    def call_finished(self, record: CallRecord) -> None:
+        backend, model = record.backend or "none", record.model or "none"
+        self.model_calls.labels(backend, model, record.outcome).inc()
+        if record.first_token_s is not None:
+            self.first_token_seconds.labels(backend).observe(record.first_token_s)
+        if record.usage:
+            self.tokens.labels(backend, model, "prompt").inc(record.usage.prompt_tokens)
+            self.tokens.labels(backend, model, "completion").inc(record.usage.completion_tokens)
+
+    def backend_failed(self, backend: str, reason: Reason) -> None:
+        self.backend_failures.labels(backend, reason).inc()
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from backend.core.answers import Answer
+from backend.core.attachments import Attachment, attach
 from backend.core.contracts import Agent, Turn
 from backend.core.errors import BadRequest
 from backend.core.events import Event, HistoryTrimmed, RunFinished
@@ -37,6 +38,7 @@ class Question:
     session_id: str | None = None
     store: bool = True
     choices: int = 1
+    attachments: tuple[Attachment, ...] = ()
     rag_collection: str | None = None
 
 
@@ -137,14 +139,19 @@ class Turns:
             )
         if question.choices > 1 and name != "chat":
             raise BadRequest("Agents give one answer: leave n out or set it to 1.", param="n")
-        joined = await self._join_session(question, username, name) if question.store else _NO_SESSION
+        if not question.store:
+            joined = _Joined(None, None, await attach(question.request.messages, question.attachments, None))
+        elif question.session_id is not None:
+            joined = await self._continue_session(question, question.session_id, username, name)
+        else:
+            joined = await self._recognise_session(question, username, name)
         sampling = question.request.sampling
         if sampling.temperature is None:
             sampling = dataclasses.replace(sampling, temperature=self._temperature)
         request = dataclasses.replace(
             question.request,
             model=model,
-            messages=_join(joined.earlier, question.request.messages),
+            messages=joined.messages,
             sampling=sampling,
             context=CallContext(request_id, username, joined.session_id, name),
         )
@@ -159,42 +166,46 @@ class Turns:
             return question.agent or prefix, rest
         return question.agent or self._default_agent, question.request.model
 
-    async def _join_session(self, question: Question, username: str, agent: str) -> "_Joined":
-        own = question.request.messages
-        if question.session_id is not None:
-            record = await self._sessions.open(username, question.session_id)
-            stored = await self._sessions.history(record.session_id, last=self._history)
-            recorder = Recorder(self._sessions, username, record.session_id, own, agent=agent)
-            earlier = tuple(message.to_message() for message in stored)
-            return _Joined(record.session_id, recorder, earlier, stored[0].seq - 1 if stored else 0)
-        # A client that sends its whole history: what it has seen tells which conversation it goes on with.
+    async def _continue_session(self, question: Question, session_id: str, username: str, agent: str) -> "_Joined":
+        await self._sessions.open(username, session_id)
+        stored = await self._sessions.history(session_id, last=self._history)
+        own = await self._attach(question, session_id)
+        recorder = Recorder(self._sessions, username, session_id, own, agent=agent)
+        earlier = tuple(message.to_message() for message in stored)
+        return _Joined(session_id, recorder, _join(earlier, own), stored[0].seq - 1 if stored else 0)
+
+    async def _recognise_session(self, question: Question, username: str, agent: str) -> "_Joined":
+        """The session of a client that sends its whole history: what it has seen tells where it goes on."""
+        seen = question.request.messages
         known = None
-        last_answer = max((index for index, message in enumerate(own) if message.role == "assistant"), default=-1)
-        if last_answer >= 0:
-            known = await self._sessions.find_by_prefix(username, prefixes.digest(own[: last_answer + 1]))
+        answered = max((index for index, message in enumerate(seen, 1) if message.role == "assistant"), default=0)
+        if answered:
+            known = await self._sessions.find_by_prefix(username, prefixes.digest(seen[:answered]))
         session_id = known or new_session_id()
-        added = own[last_answer + 1 :] if known else own
-        recorder = Recorder(self._sessions, username, session_id, added, seen=own, new=known is None, agent=agent)
-        return _Joined(session_id, recorder)
+        own = await self._attach(question, session_id)
+        added = own[answered:] if known else own
+        recorder = Recorder(self._sessions, username, session_id, added, seen=seen, new=known is None, agent=agent)
+        return _Joined(session_id, recorder, own)
+
+    async def _attach(self, question: Question, session_id: str) -> tuple[Message, ...]:
+        messages = question.request.messages
+        if not question.attachments:
+            return messages
+        return await attach(messages, question.attachments, await self._sessions.scratch(session_id))
 
 
 @dataclass(frozen=True, slots=True)
 class _Joined:
-    """The conversation that a turn belongs to, and what of it goes before the question."""
+    """The conversation that a turn belongs to, and what the model is to read of it."""
 
-    session_id: str | None = None
-    recorder: Recorder | None = None
-    earlier: tuple[Message, ...] = ()
+    session_id: str | None
+    recorder: Recorder | None
+    messages: tuple[Message, ...]
     dropped_messages: int = 0  # stored messages that are left out
-
-
-_NO_SESSION = _Joined()
 
 
 def _join(earlier: tuple[Message, ...], own: tuple[Message, ...]) -> tuple[Message, ...]:
     """Stored messages before new ones. System messages of the request replace stored ones and come first."""
-    if not earlier:
-        return own
     system = tuple(message for message in own if message.role == "system")
     if system:
         earlier = tuple(message for message in earlier if message.role != "system")

@@ -31,10 +31,10 @@ REQUEST_BODY: dict[str, Any] = {
 @router.post("/v1/chat/completions", openapi_extra=REQUEST_BODY)
 async def create_chat_completion(request: Request, caller: Caller, context: Context) -> Response:
     """Answer a conversation, in OpenAI's shape, as one object or as a stream of Server-Sent Events."""
-    wire = await read_chat_request(request)
-    question = to_question(wire, request.headers)
     request_id: str = request.state.request_id
-    turn = await context.turns.open(question, username=caller.username, request_id=request_id)
+    async with read_chat_request(request) as (wire, attachments):
+        question = to_question(wire, request.headers, attachments)
+        turn = await context.turns.open(question, username=caller.username, request_id=request_id)
     head = CompletionHead(f"chatcmpl-{request_id}", int(time.time()), wire.model or "default", turn.session_id)
     if wire.stream:
         include_usage = bool(wire.stream_options and wire.stream_options.include_usage)
