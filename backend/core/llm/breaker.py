@@ -58,6 +58,7 @@ class CircuitBreaker:
     def succeed(self) -> None:
         """A call got an answer."""
         self._failures = 0
+        self._unreachable = False
         self._opened_at = self._trial = None
 
     def fail(self, *, unreachable: bool) -> None:

@@ -145,8 +145,10 @@ class ModelCatalog:
         ]
 
     async def models(self) -> list[ModelInfo]:
-        """All models, in the order of the chain, the first backend's where two have the same id. Also those of a
-        backend that is down. Waits a second at most, and only when nothing is known yet."""
+        """All models in the order of the chain, of two with one id the first, also of a backend that is down.
+
+        Waits for the backends only the first time, and then a second at most.
+        """
         await self._take_first_look()
         merged: dict[str, ModelInfo] = {}
         for entry in self._entries:
@@ -207,9 +209,7 @@ class ModelCatalog:
         return name if entry.models is None and name == entry.backend.default_model else None
 
     def _down_sentences(self, entries: Sequence[_Entry]) -> dict[str, str]:
-        return {
-            e.backend.name: f"The model server `{e.backend.name}` is down ({e.error or 'timeout'})." for e in entries
-        }
+        return {entry.backend.name: f"The model server is down ({entry.error or 'timeout'})." for entry in entries}
 
     def _is_fresh(self, entry: _Entry) -> bool:
         return entry.probed_at is not None and self._clock() - entry.probed_at < FRESH_S
