@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.support.llm_script import Answer, answer, count_tokens, message_text
-from tests.support.llm_server import Call, FakeModelServer, serve
+from tests.support.llm_server import CALL, Call, FakeModelServer, serve
 
 
 class FakeLlamaCpp(FakeModelServer):
@@ -81,7 +81,7 @@ class FakeLlamaCpp(FakeModelServer):
         return self._refused(request) or _json(props)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        call: Call = request["call"]
+        call = request[CALL]
         body, messages = call.body, call.body.get("messages")
         if refused := self._refused(request) or self._check(body, messages):
             return refused

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.support.llm_script import Answer, Reply, answer, count_tokens
-from tests.support.llm_server import Call, FakeModelServer, serve
+from tests.support.llm_server import CALL, Call, FakeModelServer, serve
 
 OPEN_TEMPLATE = (
     "{{ range $i, $_ := .Messages }}{{- $last := eq (len (slice $.Messages $i)) 1 -}}<|im_start|>{{ .Role }}\n"
@@ -65,8 +65,8 @@ class FakeOllama(FakeModelServer):
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/", lambda _: _later(web.Response(text="Ollama is running"))),
-            web.get("/api/version", lambda _: _later(_json({"version": "0.0.0"}))),
+            web.get("/", self._root),
+            web.get("/api/version", self._version),
             web.get("/api/tags", self._tags),
             web.get("/api/ps", self._ps),
             web.post("/api/show", self._show),
@@ -85,6 +85,12 @@ class FakeOllama(FakeModelServer):
 
     # --- Routes -----------------------------------------------------------------------------------------------------
 
+    async def _root(self, request: web.Request) -> web.Response:
+        return web.Response(text="Ollama is running")
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return _json({"version": "0.0.0"})
+
     async def _tags(self, request: web.Request) -> web.Response:
         listed = []
         for model in self.models:
@@ -101,7 +107,7 @@ class FakeOllama(FakeModelServer):
         return _json({"models": []})
 
     async def _show(self, request: web.Request) -> web.Response:
-        name = str(request["call"].body.get("model", ""))
+        name = str(request[CALL].body.get("model", ""))
         model = self._find(name)
         if model is None:
             return self.error(404, f"model '{_full(name)}' not found")
@@ -119,7 +125,7 @@ class FakeOllama(FakeModelServer):
         )
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        call: Call = request["call"]
+        call = request[CALL]
         body = call.body
         if refused := self._check(body):
             return refused
@@ -264,10 +270,6 @@ def go_json(value: Any) -> bytes:
 
 def _json(value: Any, status: int = 200) -> web.Response:
     return web.Response(status=status, body=go_json(value), headers={"Content-Type": "application/json; charset=utf-8"})
-
-
-async def _later(response: web.Response) -> web.Response:
-    return response
 
 
 if __name__ == "__main__":

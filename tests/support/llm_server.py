@@ -30,6 +30,7 @@ class Call:
     path: str
     body: dict[str, Any]
     headers: dict[str, str]
+    peer: object = None  # the client's end of the connection: equal for calls that shared one
     at: float = field(default_factory=time.monotonic)
     gone_at: float | None = None  # when the client hung up
     finished: bool = False  # the answer was sent to its end
@@ -41,6 +42,9 @@ class Call:
             await self._over.wait()
         assert self.gone_at is not None, "the client read the whole answer"
         return self.gone_at
+
+
+CALL = web.RequestKey("call", Call)
 
 
 class FakeModelServer(ABC):
@@ -91,11 +95,16 @@ class FakeModelServer(ABC):
     async def stop(self) -> None:
         """Close the port and every connection, as a server does that is killed."""
         if self._runner is not None:
-            for connection in list(self._runner.server.connections if self._runner.server else ()):
-                if connection.transport is not None:
-                    connection.transport.abort()
+            self.hang_up()
             await self._runner.cleanup()
             self._runner = None
+
+    def hang_up(self) -> None:
+        """Close every connection, whatever is going on in it."""
+        assert self._runner is not None
+        for connection in list(self._runner.server.connections if self._runner.server else ()):
+            if connection.transport is not None:
+                connection.transport.abort()
 
     # --- What a wire provides ---------------------------------------------------------------------------------------
 
@@ -175,8 +184,9 @@ class FakeModelServer(ABC):
         except ValueError:
             body = {}
         call = Call(request.path, body if isinstance(body, dict) else {}, dict(request.headers))
+        call.peer = request.transport.get_extra_info("peername") if request.transport else None
         self.calls.append(call)
-        request["call"] = call
+        request[CALL] = call
         try:
             response = await handler(request)
             call.finished = True

@@ -104,6 +104,9 @@ class ThoughtSplitter:
         self._opened = self._closed = self._blank = False
 
     def feed(self, text: str) -> Iterator[TextDelta | ReasoningDelta]:
+        if self.done:
+            yield TextDelta(text)
+            return
         text, self._held = self._held + text, ""
         if not self._opened:
             head = text.lstrip()
