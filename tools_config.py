@@ -1,8 +1,9 @@
-"""The one list of tools. Adding a tool: a folder under `tools/`, and a line here."""
+"""The one list of tools. Adding a tool: a folder under `tools/`, and a line here. `CLAUDE.md` has the guide.
 
-from collections.abc import Callable, Mapping
+Each line names a tool and the class that makes it. A class is imported when the tools API starts, and nowhere else; one
+that cannot be (a package is missing) leaves its tool switched off, with the reason, and the others as they are.
+"""
 
-from backend.core.contracts import Tool
-from config import Settings
+from collections.abc import Mapping
 
-TOOLS: Mapping[str, Callable[[Settings], Tool]] = {}
+TOOLS: Mapping[str, str] = {}
