@@ -98,6 +98,7 @@ session_prefixes = Table(
     Column("username", String(64), primary_key=True),
     Column("digest", String(32), primary_key=True),
     Column("session_id", ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("seq", Integer, nullable=False),  # of the answer that it ends with: the oldest are dropped
 )
 
 
