@@ -75,6 +75,8 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
         limited = Limited(Logged(chain, log, metrics), max_calls=settings.MAX_OPEN_CHATS, wait_s=MAX_CALL_WAIT_S)
         agents = make_agents(Fitted(limited, catalog.context_tokens))
         sessions = Sessions(database, settings.DATA_DIR)
+        await sessions.start()
+        stack.push_async_callback(sessions.close)
         yield AppContext(
             settings=settings,
             metrics=metrics,
@@ -87,6 +89,7 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             agents=agents,
             turns=Turns(
                 sessions,
+                catalog,
                 agents,
                 default_agent=settings.DEFAULT_AGENT,
                 history=settings.MAX_CONVERSATION_HISTORY,

@@ -77,11 +77,10 @@ class Recorder:
         except NotFound:
             logger.info("A session was deleted while it was answered.")
 
-    async def keep_interrupted(self, answer: Answer, question: "asyncio.Task[None] | None") -> None:
+    async def keep_interrupted(self, answer: Answer, question: "asyncio.Task[None]") -> None:
         """Keep what there is of an answer that broke off. Never raises: why it broke off is what the caller tells."""
         try:
-            if question:
-                await question
+            await question
             if not answer.is_empty:
                 await self.keep_answer(answer, interrupted=True)
         except ApiError as error:

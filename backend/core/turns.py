@@ -1,7 +1,7 @@
 """A turn: one question, its answer, and the conversation that both belong to.
 
 `Turns.open` does everything that deserves an HTTP status before the first byte. `OpenTurn.run` yields the events and
-keeps what was said: the question before the first event is passed on, the answer before its last one, and what there
+keeps what was said: the question when its answer begins, the answer before its last event is passed on, and what there
 is of an answer when it breaks off or the client leaves.
 """
 
@@ -17,6 +17,7 @@ from backend.core.contracts import Agent, Turn
 from backend.core.errors import BadRequest
 from backend.core.events import Event, HistoryTrimmed, RunFinished
 from backend.core.llm.base import CallContext, LLMRequest
+from backend.core.llm.catalog import ModelCatalog
 from backend.core.messages import Message
 from backend.core.recorder import Recorder
 from backend.core.storage import prefixes
@@ -61,8 +62,7 @@ class OpenTurn:
         """
         answer = self.answers[choice]
         recorder = self.recorder if choice == 0 else None
-        # The question is written while the model already thinks, and is safe before the client sees a word.
-        question = asyncio.create_task(recorder.keep_question()) if recorder else None
+        question: asyncio.Task[None] | None = None
         finished = False
         try:
             if self.dropped_messages:
@@ -70,19 +70,22 @@ class OpenTurn:
                 yield HistoryTrimmed(self.dropped_messages)
             async with aclosing(self.agent.run(self.turn)) as events:
                 async for event in events:
+                    # A question is kept when somebody begins to answer it: one that fails leaves nothing behind.
+                    if recorder and question is None:
+                        question = asyncio.create_task(recorder.keep_question())
+                    elif question and question.done():
+                        question.result()  # raises when it could not be kept: the client learns it now, not at the end
                     if isinstance(event, HistoryTrimmed):
                         event = HistoryTrimmed(event.dropped_messages + self.dropped_messages)
-                    if question:
-                        await asyncio.shield(question)
-                        question = None
                     answer.add(event)
                     if isinstance(event, RunFinished):
-                        if recorder:
+                        if recorder and question:
+                            await asyncio.shield(question)
                             await recorder.keep_answer(answer)
                         finished = True
                     yield event
         finally:
-            if recorder and not finished:
+            if recorder and question and not finished:
                 await recorder.keep_interrupted(answer, question)
 
     async def run_all(self) -> AsyncGenerator[tuple[int, Event], None]:
@@ -112,12 +115,21 @@ class Turns:
     Args:
         history: how many stored messages are put before a new question.
         default_agent: of a request that names none.
+        temperature: of a request that names none.
     """
 
     def __init__(
-        self, sessions: Sessions, agents: Mapping[str, Agent], *, default_agent: str, history: int, temperature: float
+        self,
+        sessions: Sessions,
+        catalog: ModelCatalog,
+        agents: Mapping[str, Agent],
+        *,
+        default_agent: str,
+        history: int,
+        temperature: float,
     ) -> None:
         self._sessions = sessions
+        self._catalog = catalog
         self._agents = agents
         self._default_agent = default_agent
         self._history = history
@@ -129,6 +141,7 @@ class Turns:
         Raises:
             BadRequest: an agent or a combination that does not exist.
             NotFound: a session that is not the caller's.
+            ModelNotFound, BackendUnavailable: nobody can answer.
         """
         name, model = self._choose_agent(question)
         agent = self._agents.get(name)
@@ -139,6 +152,7 @@ class Turns:
             )
         if question.choices > 1 and name != "chat":
             raise BadRequest("Agents give one answer: leave n out or set it to 1.", param="n")
+        await self._catalog.candidates(model)
         if not question.store:
             joined = _Joined(None, None, await attach(question.request.messages, question.attachments, None))
         elif question.session_id is not None:
