@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -138,13 +138,13 @@ async def _carry_out(options: argparse.Namespace, settings: Settings) -> None:
 
 @asynccontextmanager
 async def _open(settings: Settings) -> AsyncIterator[tuple[Accounts, Sessions]]:
-    database = Database(settings.database_url)
-    await database.open()
-    try:
-        async with open_accounts(settings, database) as accounts:
-            yield accounts, Sessions(database, settings.DATA_DIR)
-    finally:
-        await database.close()
+    async with AsyncExitStack() as stack:
+        database = Database(settings.database_url)
+        await database.open()
+        stack.push_async_callback(database.close)
+        sessions = Sessions(database, settings.DATA_DIR)
+        stack.push_async_callback(sessions.close)
+        yield await stack.enter_async_context(open_accounts(settings, database)), sessions
 
 
 async def _print_accounts(accounts: Accounts) -> None:

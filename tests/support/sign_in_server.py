@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,25 +13,16 @@ from fastapi import FastAPI
 from backend.api.deps import Caller, Context
 from backend.api.errors import install_error_handlers
 from backend.api.routes import admin, auth
+from backend.core.storage.sessions import Sessions
 from tests.support.accounts import OpenedAccounts, opened_accounts
 from tests.support.serving import running
-
-
-@dataclass
-class DeletedData:
-    """Stands where the sessions do: notes whose data would go."""
-
-    usernames: list[str] = field(default_factory=list)
-
-    async def delete_all(self, username: str) -> None:
-        self.usernames.append(username)
 
 
 @dataclass
 class SignInServer:
     opened: OpenedAccounts
     client: httpx.AsyncClient
-    deleted: DeletedData
+    sessions: Sessions
 
     async def add(self, username: str, role: str = "user", password: str = "correct horse") -> dict[str, str]:
         """Make an account and return the headers that sign it in."""
@@ -51,14 +42,15 @@ async def sign_in_server(data_dir: Path, **changes: Any) -> AsyncIterator[SignIn
         return {"username": caller.username, "role": caller.role, "key_id": caller.key_id, "same": bool(context.users)}
 
     async with opened_accounts(data_dir, **changes) as opened:
-        deleted = DeletedData()
+        sessions = Sessions(opened.database, data_dir)
         app.state.context = SimpleNamespace(
             settings=opened.settings,
             database=opened.database,
             users=opened.users,
             api_keys=opened.api_keys,
             authenticator=opened.authenticator,
-            sessions=deleted,
+            sessions=sessions,
         )
         async with running(app) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
-            yield SignInServer(opened, client, deleted)
+            yield SignInServer(opened, client, sessions)
+        await sessions.close()

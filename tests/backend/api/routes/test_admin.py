@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from backend.core.storage.conversations import StoredMessage
+from backend.core.storage.sessions import new_session_id
 from tests.support.sign_in_server import SignInServer, sign_in_server
 
 USERS = "/api/admin/users"
@@ -102,9 +104,12 @@ async def test_a_demoted_admin_is_none_with_the_next_request(server: SignInServe
 async def test_deleting_takes_keys_sessions_and_files_along(server: SignInServer) -> None:
     root, alice = await server.add("root", "admin"), await server.add("Alice")
     _, key = await server.opened.api_keys.create("Alice", "laptop")
+    await server.sessions.create("Alice", new_session_id(), [StoredMessage("user", "Hello")])
+    conversations = server.opened.settings.DATA_DIR / "sessions"
+    assert len(list(conversations.iterdir())) == 1
     deleted = await server.client.delete(f"{USERS}/alice", headers=root)
     assert deleted.json() == {"username": "Alice", "deleted": True}
-    assert server.deleted.usernames == ["Alice"]
+    assert list(conversations.iterdir()) == []
     for headers in (alice, {"x-api-key": key}):
         assert (await server.client.get("/who", headers=headers)).status_code == 401
     await server.add("alice")
@@ -116,11 +121,12 @@ async def test_deleting_takes_keys_sessions_and_files_along(server: SignInServer
 )
 async def test_the_last_admin_cannot_be_taken_away(server: SignInServer, method: str, body: object) -> None:
     root = await server.add("root", "admin")
+    await server.sessions.create("root", new_session_id(), [StoredMessage("user", "Hello")])
     answer = await server.client.request(method, f"{USERS}/root", json=body, headers=root)
     assert answer.status_code == 409
     assert "last admin" in answer.json()["error"]["message"]
     assert (await server.client.get(USERS, headers=root)).status_code == 200
-    assert server.deleted.usernames == []
+    assert len((await server.sessions.list("root", limit=10)).sessions) == 1
 
 
 async def test_an_admin_may_leave_while_another_stays(server: SignInServer) -> None:
