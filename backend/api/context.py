@@ -95,6 +95,12 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
                 history=settings.MAX_CONVERSATION_HISTORY,
                 temperature=settings.DEFAULT_TEMPERATURE,
             ),
-            tool_client=ToolClient(http, settings.tools_url),
+            tool_client=ToolClient(
+                http,
+                settings.tools_url,
+                authenticator.make_service_token,
+                default_timeout_s=settings.DEFAULT_TOOL_TIMEOUT,
+                keepalive_s=settings.SSE_KEEPALIVE_S,
+            ),
             started_at=time.monotonic(),
         )

@@ -39,6 +39,7 @@ class RunResponse(Response):
         keepalive_s: silence after which a comment line is sent.
         stall_s: how long the client may refuse to read before it is given up.
         open_streams: counts the streams that are open.
+        encode_error: makes the last frame of a run that failed after its first byte.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class RunResponse(Response):
         keepalive_s: float,
         stall_s: float,
         open_streams: Gauge,
+        encode_error: Callable[[ApiError], bytes] = error_frame,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -57,6 +59,7 @@ class RunResponse(Response):
         self._keepalive_s = keepalive_s
         self._stall_s = stall_s
         self._open_streams = open_streams
+        self._encode_error = encode_error
         self._buffer: deque[bytes] = deque()
         self._gathered = asyncio.Event()  # there is something to send, or the run has ended
         self._drained = asyncio.Event()  # there is room in the buffer
@@ -95,7 +98,7 @@ class RunResponse(Response):
             if not isinstance(error, ApiError):
                 logger.error("A run failed in an unexpected way.", exc_info=error)
                 error = ApiError("The server failed in the middle of the answer.")
-            last = error_frame(error)
+            last = self._encode_error(error)
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _wait(self, pump: asyncio.Task[None]) -> None:

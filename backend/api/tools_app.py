@@ -1,26 +1,30 @@
 """The tools API as an ASGI application."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 
 from backend.api.errors import install_error_handlers
-from backend.api.metrics import Metrics
 from backend.api.middleware import add_middleware
-from backend.api.routes import tools
+from backend.api.routes import tool_calls, tools
+from backend.api.tool_metrics import ToolMetrics
 from backend.api.tools_context import open_tools_context
+from backend.core.toolbox import Toolbox
 from config import Settings
+from tools_config import TOOLS
 
 DESCRIPTION = "What agents and users can have done: code run, the web and documents searched, presentations made."
 
 
-def create_tools_app(settings: Settings) -> FastAPI:
-    metrics = Metrics()
+def create_tools_app(settings: Settings, tools_list: Mapping[str, str] = TOOLS) -> FastAPI:
+    metrics = ToolMetrics()
+    toolbox = Toolbox(tools_list, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_tools_context(settings, metrics) as context:
+        async with open_tools_context(settings, metrics, toolbox) as context:
             app.state.context = context
             yield
 
@@ -28,4 +32,18 @@ def create_tools_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     add_middleware(app, settings, metrics)
     app.include_router(tools.router)
+    app.include_router(tool_calls.make_router(toolbox))
+    _describe_arguments(app, toolbox)
     return app
+
+
+def _describe_arguments(app: FastAPI, toolbox: Toolbox) -> None:
+    """Put the parts of the tools' arguments where the API's description refers to them."""
+    describe = app.openapi
+
+    def describe_with_parts() -> dict[str, Any]:
+        description = describe()
+        description["components"]["schemas"] |= tool_calls.nested_schemas(toolbox)
+        return description
+
+    app.openapi = describe_with_parts  # type: ignore[method-assign]

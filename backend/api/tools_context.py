@@ -1,11 +1,18 @@
 """Puts the tools API's parts together, in one place, and takes them apart in reverse."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from backend.api.metrics import Metrics
+from backend.api.tool_metrics import ToolMetrics
+from backend.core.identity import Authenticator, open_accounts, open_authenticator
+from backend.core.storage.database import Database
+from backend.core.storage.sessions import Sessions
+from backend.core.tool_runs import ToolRuns
+from backend.core.toolbox import Toolbox
+from backend.utils.secret_file import load_or_make_secret
 from config import Settings
 
 
@@ -14,10 +21,35 @@ class ToolsContext:
     """What routes work with. One for the life of the process, at `app.state.context`."""
 
     settings: Settings
-    metrics: Metrics
+    metrics: ToolMetrics
+    authenticator: Authenticator
+    sessions: Sessions
+    toolbox: Toolbox
+    runs: ToolRuns
     started_at: float  # time.monotonic() seconds
 
 
 @asynccontextmanager
-async def open_tools_context(settings: Settings, metrics: Metrics) -> AsyncIterator[ToolsContext]:
-    yield ToolsContext(settings=settings, metrics=metrics, started_at=time.monotonic())
+async def open_tools_context(settings: Settings, metrics: ToolMetrics, toolbox: Toolbox) -> AsyncIterator[ToolsContext]:
+    async with AsyncExitStack() as stack:
+        secret = await asyncio.to_thread(load_or_make_secret, settings.DATA_DIR, settings.JWT_SECRET_KEY)
+        database = Database(settings.database_url)
+        await database.open()
+        stack.push_async_callback(database.close)
+        accounts = await stack.enter_async_context(open_accounts(settings, database))
+        authenticator = await stack.enter_async_context(open_authenticator(settings, database, accounts, secret))
+        sessions = Sessions(database, settings.DATA_DIR)
+        stack.push_async_callback(sessions.close)
+        toolbox.start()
+        stack.push_async_callback(toolbox.close)
+        runs = ToolRuns(default_timeout_s=settings.DEFAULT_TOOL_TIMEOUT, observer=metrics)
+        stack.push_async_callback(runs.close)
+        yield ToolsContext(
+            settings=settings,
+            metrics=metrics,
+            authenticator=authenticator,
+            sessions=sessions,
+            toolbox=toolbox,
+            runs=runs,
+            started_at=time.monotonic(),
+        )
