@@ -85,7 +85,7 @@ async def open_accounts(settings: Settings, database: Database) -> AsyncIterator
         yield Accounts(Users(database, passwords, stamp), ApiKeys(database, stamp), failures, passwords, stamp)
     finally:
         passwords.close()
-        stamp.close()
+        await stamp.close()
 
 
 @dataclass(slots=True)

@@ -33,6 +33,7 @@ class SharedStamp:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = self._open()
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     def read(self) -> bytes:
         """The stamp now. Does not block: the bytes are in memory, since every request reads them."""
@@ -45,7 +46,10 @@ class SharedStamp:
 
     async def renew_after(self, change: Coroutine[Any, Any, T]) -> T:
         """Carry a change out and then renew, to the end also when the caller goes away in between."""
-        return await asyncio.shield(asyncio.create_task(self._carry_out(change)))
+        task = asyncio.create_task(self._carry_out(change))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
 
     def reopen_if_replaced(self) -> None:
         """Follow the path to the file that is there now. Blocks for as long as opening a file does."""
@@ -59,7 +63,10 @@ class SharedStamp:
         os.dup2(fd, self._fd, inheritable=False)
         os.close(fd)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Wait for the changes under way, then let go of the file."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
         os.close(self._fd)
 
     async def _carry_out(self, change: Coroutine[Any, Any, T]) -> T:

@@ -115,6 +115,16 @@ async def test_a_caller_who_goes_away_does_not_keep_the_stamp_from_being_renewed
             await asyncio.sleep(0.005)
 
 
+async def test_closing_waits_for_changes_whose_callers_went_away(path: Path) -> None:
+    stamp = await asyncio.to_thread(SharedStamp, path)
+    before = stamp.read()
+    caller = asyncio.create_task(stamp.renew_after(asyncio.sleep(0.05)))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await stamp.close()
+    assert path.read_bytes() != before
+
+
 async def test_a_change_that_is_done_is_reported_as_done_when_the_folder_is_gone(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
