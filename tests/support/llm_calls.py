@@ -7,7 +7,7 @@ from backend.core.llm.base import LLMRequest, ModelStream, ToolDefinition
 from backend.core.llm.http import Timeouts
 from backend.core.messages import Message
 
-QUICK = Timeouts(connect_s=1.0, first_token_s=0.4, idle_s=0.4)
+QUICK = Timeouts(connect_s=1.0, first_token_s=0.6, idle_s=0.6)
 WEATHER = ToolDefinition("weather", "The weather of a place", {"type": "object", "properties": {"place": {}}})
 NEWS = ToolDefinition("news")
 

@@ -20,6 +20,7 @@ from backend.core.llm.wire import AnswerDecoder, WireError
 
 # Below llama.cpp's 5 s: a connection that the server is about to close must not be taken from the pool.
 POOL_KEEPALIVE_S = 4.0
+SPARE_CONNECTIONS = 16
 END_OF_BODY_TIMEOUT_S = 0.5  # after the last event, for the end of the body: only then the connection is kept
 ERROR_BODY_TIMEOUT_S = 5.0
 MAX_ERROR_BYTES = 64 * 1024
@@ -47,9 +48,13 @@ class StreamedCall:
 
 
 def open_http_session(*, max_connections: int) -> aiohttp.ClientSession:
-    """Make the session that all backends share. Call it inside the event loop; close it when the process ends."""
+    """Make the session that all backends share. Call it inside the event loop; close it when the process ends.
+
+    `max_connections` is the number of model calls at once. A few more are there for listings: when every call is taken,
+    a health probe that waits for a connection would find healthy backends dead.
+    """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=POOL_KEEPALIVE_S),
+        connector=aiohttp.TCPConnector(limit=max_connections + SPARE_CONNECTIONS, keepalive_timeout=POOL_KEEPALIVE_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         trust_env=False,

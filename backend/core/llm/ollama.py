@@ -7,7 +7,7 @@ answer that was begun. `backend.core.llm.ollama_wire` holds the shapes of the re
 import asyncio
 import re
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -27,12 +27,12 @@ SHOW_TIMEOUT_S = 5.0
 CONTINUES_TIMEOUT_S = 8.0
 PARALLEL_SHOWS = 4
 
-# An answer that stops half-way and can go on in one way only; who begins anew begins with 1.
+# An answer that stops half-way and can go on in one way only: nobody begins a new one with a comma.
 _PROBE = (
     Message("user", "Count from 1 to 9, with commas: 1, 2, 3, 4, 5, 6, 7, 8, 9"),
     Message("assistant", "1, 2, 3, 4, 5"),
 )
-_PROBE_GOES_ON = re.compile(r"[\s,]*6\b")
+_PROBE_GOES_ON = re.compile(r"\s*,\s*6\b")
 
 
 @dataclass(slots=True)
@@ -40,6 +40,7 @@ class _Model:
     digest: str | None  # None: asked for before it was listed
     context_tokens: int | None
     capabilities: frozenset[str]
+    template: str = ""  # only where it was asked for
     continues: bool | None = None  # None: not found out yet
 
 
@@ -74,16 +75,13 @@ class Ollama:
         try:
             tags = (await self._fetch("/api/tags", deadline=deadline))["models"]
             listed = {str(tag["name"]): tag for tag in tags}
-            known = {name: self._recall(name, tag) for name, tag in listed.items()}
+            limit = asyncio.Semaphore(PARALLEL_SHOWS)
+            looks = (self._look_up(name, tag, limit, deadline) for name, tag in listed.items())
+            models = dict(zip(listed, await asyncio.gather(*looks), strict=True))
         except MALFORMED as error:
-            raise BackendUnavailable(f"The model server `{self.name}` does not answer like Ollama.") from error
-        limit = asyncio.Semaphore(PARALLEL_SHOWS)
-        unknown = [name for name, model in known.items() if model is None]
-        shown = await asyncio.gather(*(self._show_within(limit, name, listed[name], deadline) for name in unknown))
-        models = {name: model for name, model in known.items() if model is not None}
-        models.update({name: model for name, model in zip(unknown, shown, strict=True) if model is not None})
-        self._models = models
-        return [self._info(name, tag, models.get(name)) for name, tag in listed.items()]
+            raise self._not_ollama() from error
+        self._models = {name: model for name, model in models.items() if model is not None}
+        return [self._info(name, tag, models[name]) for name, tag in listed.items()]
 
     async def continues(self, model: str) -> bool:
         try:
@@ -114,21 +112,26 @@ class Ollama:
     async def _model(self, name: str) -> _Model:
         full_name = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
         if full_name not in self._models:
-            shown = await self._show(name, _in(SHOW_TIMEOUT_S))
-            self._models.setdefault(full_name, _shown_model(shown, digest=None))
+            self._models[full_name] = await self._show(name, _in(SHOW_TIMEOUT_S))
         return self._models[full_name]
 
-    def _recall(self, name: str, tag: dict[str, Any]) -> _Model | None:
-        """What is known of a listed model, or None where its details have to be asked for."""
-        digest = str(tag["digest"])
+    async def _look_up(
+        self, name: str, tag: dict[str, Any], limit: asyncio.Semaphore, deadline: float
+    ) -> _Model | None:
+        """What is known of a listed model: from before, from the list, or by asking. None: it cannot be shown."""
+        digest = str(tag.get("digest"))
         known = self._models.get(name)
         if known is not None and known.digest in {digest, None}:
             known.digest = digest
             return known
         context, capabilities = (tag.get("details") or {}).get("context_length"), tag.get("capabilities")
-        if not context or capabilities is None:
-            return None
-        return _Model(digest, int(context), frozenset(capabilities))
+        if context and capabilities is not None:
+            return _Model(digest, int(context), frozenset(capabilities))
+        async with limit:
+            try:
+                return replace(await self._show(name, deadline), digest=digest)
+            except ApiError:
+                return None
 
     def _info(self, name: str, tag: dict[str, Any], model: _Model | None) -> ModelInfo:
         return ModelInfo(
@@ -139,25 +142,22 @@ class Ollama:
             capabilities=model.capabilities if model else frozenset(),
         )
 
-    async def _show_within(
-        self, limit: asyncio.Semaphore, name: str, tag: dict[str, Any], deadline: float
-    ) -> _Model | None:
-        """A model that cannot be shown is still listed."""
-        async with limit:
-            try:
-                return _shown_model(await self._show(name, deadline), digest=str(tag["digest"]))
-            except ApiError:
-                return None
-
-    async def _show(self, name: str, deadline: float) -> dict[str, Any]:
+    async def _show(self, name: str, deadline: float) -> _Model:
         shown = await self._fetch("/api/show", {"model": name}, deadline=deadline)
-        if not isinstance(shown, dict):
-            raise BackendUnavailable(f"The model server `{self.name}` does not answer like Ollama.")
-        return shown
+        try:
+            facts = shown.get("model_info") or {}
+            context = facts.get(f"{facts.get('general.architecture')}.context_length")
+            capabilities = frozenset(shown.get("capabilities") or ())
+            return _Model(None, int(context) if context else None, capabilities, shown.get("template") or "")
+        except MALFORMED as error:
+            raise self._not_ollama() from error
+
+    def _not_ollama(self) -> BackendUnavailable:
+        return BackendUnavailable(f"The model server `{self.name}` does not answer like Ollama.")
 
     async def _find_out_whether_continues(self, name: str, model: _Model) -> bool:
         """Read the template, since most close every message; where one may leave the last open, try."""
-        template = str((await self._show(name, _in(SHOW_TIMEOUT_S))).get("template", ""))
+        template = (await self._show(name, _in(SHOW_TIMEOUT_S))).template
         if ".Messages" in template and "slice" not in template:
             return False  # without `slice` a template cannot tell the last message from the others
         request = LLMRequest(name, _PROBE, sampling=Sampling(temperature=0, max_tokens=8, seed=1))
@@ -175,12 +175,6 @@ class Ollama:
 
 def _in(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
-
-
-def _shown_model(shown: dict[str, Any], *, digest: str | None) -> _Model:
-    facts = shown.get("model_info") or {}
-    context = facts.get(f"{facts.get('general.architecture')}.context_length")
-    return _Model(digest, int(context) if context else None, frozenset(shown.get("capabilities") or ()))
 
 
 def _unix_time(text: object) -> int:

@@ -144,7 +144,7 @@ class ChatDecoder:
             for line in self._lines.feed(data):
                 record = orjson.loads(line)
                 if "error" in record:
-                    raise refusal(500, line, model=self._model)
+                    raise refusal(int(record.get("status") or 500), line, model=self._model)
                 message = record["message"]
                 if thinking := message.get("thinking"):
                     yield ReasoningDelta(thinking)
@@ -193,8 +193,8 @@ _REFUSALS = (
         "reasoning_effort",
     ),
     (
-        "invalid think value",
-        "This model server does not know that `reasoning_effort`. Use low, medium or high.",
+        "think value",
+        "This model server does not know that `reasoning_effort` for this model. Use none, or leave it out.",
         "reasoning_effort",
     ),
     ("does not support chat", "This model only makes embeddings. Choose a chat model.", "model"),

@@ -161,8 +161,8 @@ async def test_silence_has_a_deadline_before_the_first_delta_and_after_it(
         started = time.monotonic()
         with pytest.raises(BackendUnavailable, match="in time"):
             await events_of(LlamaCpp(http, fake.url, timeouts=QUICK), ask())
-        assert time.monotonic() - started < 1.5
-        assert await fake.chats[-1].gone() - started < 1.5
+        assert time.monotonic() - started < 3
+        assert await fake.chats[-1].gone() - started < 3
 
 
 async def test_pings_do_not_count_as_an_answer(http: aiohttp.ClientSession) -> None:
@@ -184,7 +184,7 @@ async def test_pings_do_not_count_as_an_answer(http: aiohttp.ClientSession) -> N
         started = time.monotonic()
         with pytest.raises(BackendUnavailable, match="in time"):
             await events_of(LlamaCpp(http, f"http://127.0.0.1:{port}", timeouts=QUICK), ask())
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 3
 
 
 async def test_closing_the_stream_stops_the_server_at_once(http: aiohttp.ClientSession) -> None:

@@ -118,13 +118,13 @@ async def test_silence_has_a_deadline_before_the_first_delta_and_after_it(
         started = time.monotonic()
         with pytest.raises(BackendUnavailable, match="in time"):
             await events_of(backend, ask())
-        assert time.monotonic() - started < 1.5
-        assert await fake.chats[-1].gone() - started < 1.5
+        assert time.monotonic() - started < 3
+        assert await fake.chats[-1].gone() - started < 3
 
 
 async def test_a_slow_answer_that_goes_on_is_no_silence(http: aiohttp.ClientSession) -> None:
     async with FakeOllama() as fake:
-        fake.script(Reply(text="one two three four five", pace_s=0.15))
+        fake.script(Reply(text="one two three four five", pace_s=0.2))
         events = await events_of(Ollama(http, fake.url, timeouts=QUICK), ask())
     assert text_of(events) == "one two three four five"
 
@@ -132,9 +132,10 @@ async def test_a_slow_answer_that_goes_on_is_no_silence(http: aiohttp.ClientSess
 async def test_a_consumer_that_takes_its_time_is_not_the_backends_silence(http: aiohttp.ClientSession) -> None:
     async with FakeOllama() as fake:
         fake.script(Reply(text="one two three", pace_s=0.01))
-        events = []
+        events: list[BackendEvent] = []
         async for event in Ollama(http, fake.url, timeouts=QUICK).stream(ask()):
-            await asyncio.sleep(0.3)
+            if not events:
+                await asyncio.sleep(0.8)
             events.append(event)
     assert text_of(events) == "one two three"
 

@@ -67,10 +67,14 @@ async def test_a_model_that_was_replaced_is_looked_at_again(http: aiohttp.Client
     assert "vision" in model.capabilities
 
 
-async def test_a_list_that_is_not_ollamas_is_a_failure(http: aiohttp.ClientSession) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"[]", b"{}", b'{"models":[3]', b'{"models":[3]}', b'{"models":[{"name":"m","details":[3]}]}'],
+)
+async def test_a_list_that_is_not_ollamas_is_a_failure(http: aiohttp.ClientSession, body: bytes) -> None:
     async def rubbish(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n" + b'{"models":[3]')
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         writer.close()
 
     async with await asyncio.start_server(rubbish, "127.0.0.1", 0) as server:

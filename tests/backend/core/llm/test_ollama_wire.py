@@ -121,6 +121,7 @@ GO = "json: cannot unmarshal string into Go struct field ChatRequest.messages of
         (400, "registry.ollama.ai/library/smollm2:135m does not support tools", BadRequest, "tools"),
         (400, '"smollm2:135m" does not support thinking', BadRequest, "reasoning_effort"),
         (400, 'invalid think value: "huge" (must be "high", …)', BadRequest, "reasoning_effort"),
+        (400, 'think value "medium" is not supported for this model', BadRequest, "reasoning_effort"),
         (400, '"all-minilm" does not support chat', BadRequest, "model"),
         (400, "model is required", BadRequest, "model"),
         (
