@@ -87,6 +87,11 @@ class Settings(BaseSettings):
     PYTHON_EXECUTOR_MODE: Literal["native", "nanocoder"] = "native"
     NANOCODER_TIMEOUT: Seconds = 300.0  # seconds for one nanocoder task
     SANDBOX_MIN_TIER: Annotated[int, Field(ge=1, le=3)] = 2  # weakest isolation that may run code: 1 strongest
+    PYTHON_MEMORY_MB: Annotated[int, Field(ge=64)] = 1024  # memory of one session's code, in MiB
+    PYTHON_MAX_PROCESSES: Annotated[int, Field(ge=4)] = 32  # processes and threads of one session's code
+    PYTHON_DISK_MB: Count = 256  # files of one session, in MiB
+    PYTHON_MAX_INTERPRETERS: Count = 16  # sessions whose variables are kept at once; costs memory
+    PYTHON_IDLE_S: Seconds = 1800.0  # how long the variables of an idle session are kept; its files stay
     TAVILY_API_KEY: str = ""  # web search; https://tavily.com
     TAVILY_BASE_URL: str = "https://api.tavily.com"
     TAVILY_SEARCH_DEPTH: Literal["basic", "advanced"] = "advanced"

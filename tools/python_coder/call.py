@@ -1,0 +1,110 @@
+"""One call, once it has its interpreter: run the code, watch the disk meanwhile, find out what changed."""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.core.contracts import ToolContext, ToolResult
+
+from . import workspace
+from .interpreter_client import Ending
+from .output import MAX_SHOWN, STREAMS, Output
+from .pool import Lease
+from .results import Call, File, build_result
+from .sandbox import Limits
+
+DISK_LOOK_S = 0.5
+
+
+class Stop:
+    """Why a call is to end before its time, once somebody wants it to."""
+
+    def __init__(self) -> None:
+        self.reason: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.begun = False  # from then on the code is interrupted, not the task that waits for it
+
+    def ask(self, reason: str) -> None:
+        if not self.reason.done():
+            self.reason.set_result(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What holds for every call."""
+
+    limits: Limits
+    uid: int
+    isolation: dict[str, Any]
+
+
+async def run_call(
+    lease: Lease, code: str, timeout_s: float, context: ToolContext, house: House, stop: Stop
+) -> ToolResult:
+    """Run code in a leased interpreter. Nothing of it runs on when this returns."""
+    stop.begun = True
+    folder = context.workspace.absolute()
+    before = await asyncio.to_thread(workspace.list_files, folder, house.uid)
+    limit_bytes = max(house.limits.disk_mb << 20, before.bytes_used)
+    output = Output()
+    watch = asyncio.create_task(_watch_disk(folder, house.uid, limit_bytes, stop))
+    show = asyncio.create_task(output.show(context.progress))
+    began = time.monotonic()
+    try:
+        ending = await lease.interpreter.run(code, timeout_s, output, stop.reason)
+    finally:
+        watch.cancel()
+        show.cancel()
+        await asyncio.gather(watch, show, return_exceptions=True)  # a listener that failed has no say in the result
+    duration_s = time.monotonic() - began
+
+    notices = [f"The interpreter is new ({lease.notice}): variables of earlier calls are gone, files are still there."]
+    notices = notices if lease.notice else []
+    settling = asyncio.to_thread(_settle, folder, house.uid, before, limit_bytes, output, ending, notices)
+    stored, after = await settling
+    group = lease.group
+    return build_result(
+        Call(
+            session_id=context.session_id,
+            ending=ending,
+            stdout=output.text("stdout"),
+            stderr=output.text("stderr"),
+            stored=stored,
+            files=tuple(File(name, after.files[name].size) for name in workspace.changed_files(before, after)),
+            duration_s=duration_s,
+            isolation=house.isolation,
+            notices=tuple(notices),
+            out_of_memory=bool(ending.died and group and await asyncio.to_thread(group.ran_out_of_memory)),
+        )
+    )
+
+
+async def _watch_disk(folder: Path, uid: int, limit_bytes: int, stop: Stop) -> None:
+    while True:
+        await asyncio.sleep(DISK_LOOK_S)
+        with contextlib.suppress(OSError):  # seen again when the call is over
+            listing = await asyncio.to_thread(workspace.list_files, folder, uid)
+            if excess := workspace.find_excess(listing, limit_bytes):
+                stop.ask(excess)
+
+
+def _settle(
+    folder: Path,
+    uid: int,
+    before: workspace.Listing,
+    limit_bytes: int,
+    output: Output,
+    ending: Ending,
+    notices: list[str],
+) -> tuple[dict[str, str], workspace.Listing]:
+    """Bring the folder within its bounds and keep whole what the result will shorten. Blocks."""
+    after = workspace.list_files(folder, uid)
+    if excess := workspace.find_excess(after, limit_bytes):
+        workspace.trim(folder, uid, before, limit_bytes)
+        notices.append(f"Files of this call were removed: {excess}.")
+    texts = {name: bytes(output.data[name]) for name in STREAMS} | {"value": ending.value.encode("utf-8", "replace")}
+    long = {name: data for name, data in texts.items() if len(data.decode("utf-8", "replace")) > MAX_SHOWN}
+    stored = {name: workspace.save_text(folder, uid, name, data) for name, data in long.items()}
+    return stored, workspace.list_files(folder, uid) if excess or stored else after
