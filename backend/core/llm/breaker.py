@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from aiohttp import ConnectionTimeoutError
+
 BreakerState = Literal["closed", "open", "half_open"]
 Reason = Literal["refused", "timeout", "unreachable", "failed"]
 
@@ -78,6 +80,8 @@ class CircuitBreaker:
 def reason_of(error: BaseException) -> Reason:
     """What went wrong in a word or two that are safe to show: no address, nothing a backend said."""
     cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, ConnectionTimeoutError):
+        return "unreachable"
     if isinstance(cause, TimeoutError):  # before OSError, which it is as well
         return "timeout"
     if isinstance(cause, OSError):

@@ -6,9 +6,9 @@ processes may write to the same file (see `log_file`). Keys and tokens are maske
 """
 
 import asyncio
+import json
 import logging
 import queue
-import re
 import threading
 import time
 from collections.abc import AsyncGenerator
@@ -23,22 +23,16 @@ import orjson
 from backend.core.answers import Answer
 from backend.core.errors import ApiError
 from backend.core.events import BackendEvent, BackendSelected, Completed, FinishReason, Usage
-from backend.core.llm.base import LLMRequest, ModelStream
+from backend.core.llm.base import LLMRequest, ModelStream, Sampling
 from backend.core.llm.log_file import LogFile
-from backend.core.messages import ImagePart, Message, TextPart, ToolCall
+from backend.core.messages import ImagePart, Message, ToolCall
+from backend.utils.masking import mask_json, may_hold_secrets
 
 MAX_QUEUED_RECORDS = 10_000
 MAX_QUEUED_BYTES = 64 * 2**20
+MAX_BATCH_BYTES = 2 * 2**20
 FLUSH_TIMEOUT_S = 10.0
 WARN_EVERY_S = 60.0
-
-MASK = "[masked]"
-_SECRETS = (  # how it begins; the whole of it; what stands in its place
-    ("sk-", re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{16,}+"), MASK),
-    ("eyJ", re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+"), MASK),
-    ("earer ", re.compile(r"earer [A-Za-z0-9._~+/=-]{16,}+"), f"earer {MASK}"),
-    ("EARER ", re.compile(r"EARER [A-Za-z0-9._~+/=-]{16,}+"), f"EARER {MASK}"),
-)
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +136,7 @@ class PromptLog:
     def __init__(self, path: Path, *, max_bytes: int, keep: int, max_queued_bytes: int = MAX_QUEUED_BYTES) -> None:
         self.dropped = 0  # records that could not be kept
         self._file = LogFile(path, max_bytes=max_bytes, keep=keep)
+        self._batch_bytes = min(MAX_BATCH_BYTES, max_bytes // 8)
         self._max_queued_bytes = max_queued_bytes
         self._queue: queue.SimpleQueue[tuple[CallRecord, int] | None] = queue.SimpleQueue()
         self._accepted_bytes = 0  # only the event loop's thread changes this one,
@@ -168,17 +163,40 @@ class PromptLog:
         await asyncio.to_thread(self._writer.join, FLUSH_TIMEOUT_S)
 
     def _write_forever(self) -> None:
-        while (item := self._queue.get()) is not None:
-            record, size = item
-            try:
-                self._file.append(render(record))
-            except OSError as error:
-                self._drop(error.strerror or "the disk failed")
-            except Exception:  # one strange record must not end the log
-                logger.exception("A model call could not be written to the prompt log")
-                self._drop("it could not be rendered")
+        """Write what waits in batches: each system call gives the interpreter away, which is dear on a busy server."""
+        is_open = True
+        while is_open:
+            batch: list[CallRecord] = []
+            size = 0
+            while is_open and size < self._batch_bytes and not (batch and self._queue.empty()):
+                item = self._queue.get()
+                if item is None:
+                    is_open = False
+                else:
+                    batch.append(item[0])
+                    size += item[1]
+            self._write([line for record in batch for line in self._rendered(record)])
             self._finished_bytes += size
         self._file.close()
+
+    def _rendered(self, record: CallRecord) -> list[bytes]:
+        try:
+            return [render(record)]
+        except Exception:  # one strange record must not end the log
+            logger.exception("A model call could not be written to the prompt log")
+            self._drop("it could not be rendered")
+            return []
+
+    def _write(self, lines: list[bytes]) -> None:
+        try:
+            if lines:
+                self._file.append(b"".join(lines))
+        except OSError as error:
+            if len(lines) == 1:
+                self._drop(error.strerror or "the disk failed")
+                return
+            for line in lines:  # some of them may still fit
+                self._write([line])
 
     def _drop(self, reason: str) -> None:
         self.dropped += 1
@@ -190,8 +208,7 @@ class PromptLog:
 
 def render(record: CallRecord) -> bytes:
     """The record as a line of the log."""
-    request, context = record.request, record.request.context
-    usage = record.usage
+    request, context, usage = record.request, record.request.context, record.usage
     document: dict[str, Any] = {
         "time": datetime.fromtimestamp(record.started_at, UTC).isoformat(timespec="milliseconds"),
         "request_id": context.request_id,
@@ -203,12 +220,12 @@ def render(record: CallRecord) -> bytes:
         "requested_model": request.model,
         "earlier_backends": [selected.backend for selected in record.backends[:-1]],
         "messages": [_message(message) for message in request.messages],
-        "tools": [{"name": t.name, "description": t.description, "parameters": t.parameters} for t in request.tools],
-        "response_format": request.response_format and {"schema": request.response_format.schema},
-        "sampling": {name: value for name, value in asdict(request.sampling).items() if value is not None},
+        "tools": request.tools,
+        "response_format": request.response_format,
+        "sampling": _given(request.sampling),
         "response": record.text,
         "reasoning": record.reasoning,
-        "tool_calls": [asdict(call) for call in record.tool_calls],
+        "tool_calls": record.tool_calls,
         "tokens": usage
         and {"prompt": usage.prompt_tokens, "completion": usage.completion_tokens, "cached": usage.cached_tokens},
         "duration_ms": round(record.duration_s * 1000, 1),
@@ -218,24 +235,29 @@ def render(record: CallRecord) -> bytes:
         "error": record.error,
     }
     try:
-        return orjson.dumps(_masked(document), option=orjson.OPT_APPEND_NEWLINE)
-    except (TypeError, RecursionError):  # a client's schema may be nested too deeply, or hold numbers too long
+        line = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # a schema nested too deeply, a number too long, a text that is not Unicode
         document |= {"tools": [tool.name for tool in request.tools], "response_format": "cannot be written"}
-        return orjson.dumps(_masked(document), option=orjson.OPT_APPEND_NEWLINE)
+        line = json.dumps(document, default=asdict, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    return (
+        orjson.dumps(mask_json(json.loads(line)), option=orjson.OPT_APPEND_NEWLINE) if may_hold_secrets(line) else line
+    )
 
 
 def _message(message: Message) -> dict[str, Any]:
-    plain: dict[str, Any] = {
-        "role": message.role,
-        "content": message.content
-        if isinstance(message.content, str)
-        else [_picture(part) if isinstance(part, ImagePart) else part.text for part in message.content],
-        "tool_calls": [asdict(call) for call in message.tool_calls],
-        "tool_call_id": message.tool_call_id,
-        "name": message.name,
-        "reasoning": message.reasoning,
+    plain = _given(message)
+    if not isinstance(message.content, str):
+        plain["content"] = [_picture(part) if isinstance(part, ImagePart) else part.text for part in message.content]
+    return plain
+
+
+def _given(values: Message | Sampling) -> dict[str, Any]:
+    """The fields that say something."""
+    return {
+        name: value
+        for name in values.__slots__
+        if (value := getattr(values, name)) is not None and value is not False and value != ()
     }
-    return {name: value for name, value in plain.items() if value or name == "content"}
 
 
 def _picture(part: ImagePart) -> dict[str, Any]:
@@ -243,48 +265,15 @@ def _picture(part: ImagePart) -> dict[str, Any]:
     return {"image": head.removeprefix("data:").partition(";")[0][:100], "bytes": len(data) * 3 // 4}
 
 
-def _masked(value: Any) -> Any:
-    """The same without what could be a key or a token, and without what is not Unicode."""
-    if isinstance(value, str):
-        value = mask(value)
-        return value if value.isascii() else value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {key: _masked(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(item) for item in value]
-    return value
-
-
-def mask(text: str) -> str:
-    """Replace whatever looks like one of our keys, a JWT or a bearer token. Linear in the text, whatever it is."""
-    for sign, secret, replacement in _SECRETS:
-        pieces: list[str] = []
-        end, at = 0, text.find(sign)
-        while at >= 0:
-            if found := secret.match(text, at):
-                pieces += (text[end:at], replacement)
-                at = end = found.end()
-            else:
-                at += len(sign)
-            at = text.find(sign, at)
-        if pieces:
-            text = "".join((*pieces, text[end:]))
-    return text
-
-
 def _weight(record: CallRecord) -> int:
     """About how much memory a record holds on to."""
     weight = 2_000 + len(record.text) + len(record.reasoning)
     for message in record.request.messages:
-        content = message.content
-        texts = (content,) if isinstance(content, str) else (_text_of(part) for part in content)
-        weight += 200 + sum(map(len, texts))
-        weight += sum(len(call.arguments) for call in message.tool_calls)
+        if isinstance(message.content, str):
+            weight += len(message.content)
+        else:
+            weight += sum(len(part.url if isinstance(part, ImagePart) else part.text) for part in message.content)
     return weight
-
-
-def _text_of(part: TextPart | ImagePart) -> str:
-    return part.text if isinstance(part, TextPart) else part.url
 
 
 def _described(error: Exception) -> str:

@@ -115,7 +115,7 @@ class Fallback:
             return
         reason = reason_of(error)
         candidate.breaker.fail(unreachable=is_unreachable(reason))
-        logger.warning("Backend %s failed (%s): %s", candidate.backend.name, reason, error.message)
+        logger.info("Backend %s failed (%s): %s", candidate.backend.name, reason, error.message)
         if self._observer:
             self._observer.backend_failed(candidate.backend.name, reason)
 

@@ -1,8 +1,8 @@
 """A file of lines that several processes append to, rotated by size: name -> name.1 -> ... -> name.KEEP.
 
-Each line is one write under a lock on the file. The lock is held to rotate as well; a process that then finds itself
-with a file of another name opens the current one. What a killed process or a full disk left of a line is cut off before
-the next line is written, so that every line is whole, but for the last one of a process that was just killed.
+Whole lines are written in one write, under a lock on the file. The lock is held to rotate as well; a process that then
+finds itself with a file of another name opens the current one. What a killed process or a full disk left of a line is
+cut off before the next write, so that every line is whole, but for the last one of a process that was just killed.
 
 Blocks: call it from a thread. Needs a local file system, where `flock` and appending work.
 """
@@ -21,7 +21,7 @@ class LogFile:
     """One process's access to the file. Not to be shared by threads.
 
     Args:
-        max_bytes: the size that a file does not outgrow, unless a single line is longer.
+        max_bytes: the size that a file does not outgrow, unless a single write is longer.
         keep: rotated files that are kept.
     """
 
@@ -31,20 +31,20 @@ class LogFile:
         self._keep = keep
         self._fd: int | None = None
 
-    def append(self, line: bytes) -> None:
-        """Write a line, which ends with a line feed.
+    def append(self, lines: bytes) -> None:
+        """Write one or more lines, each of which ends with a line feed.
 
         Raises:
-            OSError: nothing of it was written.
+            OSError: nothing was written.
         """
         fd = self._lock()
         try:
             size = _cut_torn_line(fd)
-            while size and size + len(line) > self._max_bytes:
+            while size and size + len(lines) > self._max_bytes:
                 self._rotate()
                 fd = self._lock()
                 size = _cut_torn_line(fd)
-            _write_whole(fd, line, size)
+            _write_whole(fd, lines, size)
         finally:
             if self._fd is not None:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
@@ -92,9 +92,9 @@ def _cut_torn_line(fd: int) -> int:
     return whole
 
 
-def _write_whole(fd: int, line: bytes, size: int) -> None:
+def _write_whole(fd: int, lines: bytes, size: int) -> None:
     try:
-        if os.write(fd, line) == len(line):
+        if os.write(fd, lines) == len(lines):
             return
     except OSError:
         os.ftruncate(fd, size)

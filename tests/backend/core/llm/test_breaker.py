@@ -1,6 +1,7 @@
 import errno
 
 import pytest
+from aiohttp import ConnectionTimeoutError
 
 from backend.core.errors import BackendUnavailable
 from backend.core.llm.breaker import CircuitBreaker, is_unreachable, reason_of
@@ -117,6 +118,7 @@ def test_failed_calls_after_an_outage_are_not_ended_by_a_probe(breaker: CircuitB
         (ConnectionRefusedError(errno.ECONNREFUSED, "no"), "refused"),
         (OSError(errno.EHOSTUNREACH, "no route to 10.1.2.3"), "unreachable"),
         (ConnectionResetError(errno.ECONNRESET, "reset"), "unreachable"),
+        (ConnectionTimeoutError(), "unreachable"),
         (TimeoutError(), "timeout"),
         (ValueError("rubbish"), "failed"),
         (None, "failed"),

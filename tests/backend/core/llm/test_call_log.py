@@ -16,9 +16,10 @@ import pytest
 from backend.core.errors import BackendUnavailable
 from backend.core.events import BackendSelected, ReasoningDelta
 from backend.core.llm.base import CallContext, LLMRequest, ResponseFormat, Sampling, ToolDefinition
-from backend.core.llm.call_log import MASK, CallRecord, Logged, PromptLog, mask, render
+from backend.core.llm.call_log import CallRecord, Logged, PromptLog, render
 from backend.core.llm.log_file import LogFile
 from backend.core.messages import ImagePart, Message, TextPart, ToolCall
+from backend.utils.masking import MASK
 from tests.support.scripted import Pause, ScriptedLLM, ask, collect
 
 KEY = "sk-" + "a1B2" * 10
@@ -98,9 +99,9 @@ async def test_a_call_is_one_line_with_all_there_is_to_know(tmp_path: Path) -> N
             },
             {"role": "tool", "content": "A cat.", "tool_call_id": "call_0"},
         ],
-        "tools": [{"name": "look", "description": "Looks.", "parameters": {"type": "object"}}],
-        "response_format": {"schema": {"type": "object"}},
-        "sampling": {"temperature": 0.0, "max_tokens": 50, "stop": [], "logprobs": False},
+        "tools": [{"name": "look", "description": "Looks.", "parameters": {"type": "object"}, "strict": None}],
+        "response_format": {"schema": {"type": "object"}, "name": "answer"},
+        "sampling": {"temperature": 0.0, "max_tokens": 50},
         "response": "A cat 🐈.",
         "reasoning": "Hm.",
         "tool_calls": [{"id": "call_1", "name": "add", "arguments": '{"x": 1}'}],
@@ -165,38 +166,6 @@ async def test_a_client_that_leaves_after_the_end_has_not_cancelled() -> None:
 # --- What must not be in it -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("secret", [KEY, JWT, "Bearer " + "x" * 20, "bearer abcdefgh.ijklmnop==", "BEARER " + "x" * 20])
-@pytest.mark.parametrize("around", ["{}", "key={};", '"{}"', "\n{}\n", "a {} b {} c"])
-def test_a_secret_is_masked_wherever_it_stands(secret: str, around: str) -> None:
-    masked = mask(around.format(secret, secret))
-    assert secret.split()[-1] not in masked
-    assert masked == around.format(*[" ".join([*secret.split()[:-1], MASK])] * 2)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["risk-management-for-everyone", "sk-short", "eyJ.eyJ.eyJ", "Bearer of bad news", "desk- eyJ earer", "", "é"],
-)
-def test_plain_words_are_left_as_they_are(text: str) -> None:
-    assert mask(text) == text
-
-
-def test_masking_takes_time_in_proportion_to_the_text_even_when_it_is_made_to_be_slow() -> None:
-    for hostile in (
-        "sk-",
-        "eyJ",
-        "eyJ.",
-        "eyJaaaaaaaa.",
-        "earer ",
-        "Bearer a",
-        "-sk-aaaaaaaaaaaaaaaaaaaa ",
-        "eyJ" + "a" * 50,
-    ):
-        start = time.perf_counter()
-        mask(hostile * (1_000_000 // len(hostile)))
-        assert time.perf_counter() - start < 2
-
-
 async def test_secrets_are_masked_in_every_field(tmp_path: Path) -> None:
     request = LLMRequest(
         KEY,
@@ -221,10 +190,10 @@ async def test_what_cannot_be_json_does_not_lose_the_line() -> None:
     for _ in range(5000):
         deep = {"a": deep}
     for parameters in (deep, {"maximum": 10**40}, {"\ud800": 1}):
-        request = replace(ask("\ud800 lone \x00"), tools=(ToolDefinition("f", "", parameters),))
+        request = replace(ask("\ud800 lone \x00 🐈"), tools=(ToolDefinition("f", "", parameters),))
         line = orjson.loads(render(await record_of("fine", request=request)))
-        assert line["messages"] == [{"role": "user", "content": "? lone \x00"}]
-        assert line["tools"] == ["f"]
+        assert line["messages"] == [{"role": "user", "content": "? lone \x00 🐈"}]
+        assert line["tools"] == ["f"]  # the name is all that can be written
         assert line["response"] == "fine"
 
 
@@ -260,9 +229,13 @@ async def test_a_full_queue_drops_records_counts_them_and_warns_once(
         for _ in range(100):
             log.put(record)
         assert time.monotonic() - start < 0.5
+    async with asyncio.timeout(5):
+        while len(lines_of(path)) < 8:
+            await asyncio.sleep(0.01)
+    log.put(record)  # there is room again
     await log.close()
     assert log.dropped == 92
-    assert len(lines_of(path)) == 8
+    assert len(lines_of(path)) == 9
     assert caplog.text.count("The prompt log has lost") == 1
 
 
@@ -286,15 +259,16 @@ asyncio.run(main())
 
 
 async def test_the_log_is_rotated_by_size(tmp_path: Path) -> None:
-    path = tmp_path / "prompts.log"
-    records = [replace(await record_of("Hi"), started_at=float(second)) for second in range(20)]
-    size = len(render(records[0])) + 10
-    await logged(path, *records, max_bytes=size * 4, keep=2)
-    names = ["prompts.log", "prompts.log.1", "prompts.log.2"]
-    assert sorted(file.name for file in tmp_path.iterdir()) == names
-    kept = [line["time"] for name in reversed(names) for line in lines_of(tmp_path / name)]
-    assert kept == [f"1970-01-01T00:00:{second:02}.000+00:00" for second in range(8, 20)]
-    assert all((tmp_path / name).stat().st_size <= size * 4 for name in names)
+    record = await record_of("Hi")
+    records = [replace(record, started_at=float(second)) for second in range(200)]
+    max_bytes = 20 * len(render(record))
+    await logged(tmp_path / "prompts.log", *records, max_bytes=max_bytes, keep=2)
+    names = ["prompts.log.2", "prompts.log.1", "prompts.log"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(names)
+    assert all((tmp_path / name).stat().st_size <= max_bytes for name in names)
+    times = [line["time"] for name in names for line in lines_of(tmp_path / name)]
+    assert times == [orjson.loads(render(record))["time"] for record in records[-len(times) :]]
+    assert 30 < len(times) <= 60
 
 
 async def test_a_line_longer_than_a_file_may_be_is_kept_all_the_same(tmp_path: Path) -> None:
@@ -330,25 +304,32 @@ def test_what_a_killed_writer_left_of_a_line_is_cut_off(tmp_path: Path, torn: by
 
 
 def test_two_processes_that_rotate_one_file_lose_no_line_and_tear_none(tmp_path: Path) -> None:
+    count, ready, logs = 5000, tmp_path / "ready", tmp_path / "logs"
+    ready.mkdir()
     writers = [
         start_python(f"""
+import time
 from pathlib import Path
 from backend.core.llm.log_file import LogFile
-file = LogFile(Path({str(tmp_path / "x.log")!r}), max_bytes=20_000, keep=1000)
-for number in range(1500):
+ready = Path({str(ready)!r})
+(ready / "{name}").touch()
+while len(list(ready.iterdir())) < 2:
+    time.sleep(0.001)
+file = LogFile(Path({str(logs / "x.log")!r}), max_bytes=20_000, keep=300)
+for number in range({count}):
     file.append(b'["%s", %d, "%s"]\\n' % (b"{name}", number, b"x" * (number * 7919 % 900)))
 """)
         for name in "ab"
     ]
     assert [writer.wait(timeout=50) for writer in writers] == [0, 0]
-    files = sorted(tmp_path.iterdir(), key=lambda file: -int(file.suffix[1:]) if file.suffix != ".log" else 1)
+    files = sorted(logs.iterdir(), key=lambda file: -int(file.suffix[1:]) if file.suffix != ".log" else 1)
     lines = [orjson.loads(line) for file in files for line in file.read_bytes().splitlines()]
     for name in "ab":
-        assert [line[1] for line in lines if line[0] == name] == list(range(1500))
-    assert len(files) > 20
+        assert [line[1] for line in lines if line[0] == name] == list(range(count))
+    assert len(files) > 200
     assert all(file.stat().st_size <= 20_000 for file in files)
     switches = sum(one[0] != other[0] for one, other in pairwise(lines))
-    assert switches > 2, "the writers did not overlap: this run proves nothing"
+    assert switches > 20, "the writers did not overlap: this run proves nothing"
 
 
 def test_a_writer_killed_in_the_middle_leaves_whole_lines_but_for_the_last(tmp_path: Path) -> None:

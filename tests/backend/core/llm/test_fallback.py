@@ -137,6 +137,12 @@ async def test_where_nobody_has_the_ability_the_first_refusal_is_told() -> None:
         assert error is first
 
 
+async def test_a_refusal_says_more_than_that_another_backend_lacks_the_model() -> None:
+    refusal = BadRequest("No tools.", param="tools")
+    _, error = await until_error(chain(says(ModelNotFound("scripted-model")), says(refusal)), ask())
+    assert error is refusal
+
+
 async def test_a_name_that_every_backend_disowns_is_not_found() -> None:
     disowned = ModelNotFound("scripted-model")
     _, error = await until_error(chain(says(disowned), says(ModelNotFound("scripted-model"))), ask())
@@ -227,6 +233,13 @@ async def test_a_backend_that_refused_is_passed_over_the_next_time() -> None:
     await collect(llm, ask())
     await collect(llm, ask())
     assert [len(a.requests), len(b.requests)] == [1, 2]
+
+
+async def test_failures_between_good_answers_do_not_add_up() -> None:
+    a, b = says(broken(), "one", broken(), "two"), ScriptedLLM(lambda _: "other")
+    llm = chain(a, b)
+    answers = [text_of(await collect(llm, ask())) for _ in range(4)]
+    assert answers == ["other", "one", "other", "two"]
 
 
 async def test_a_backend_that_is_back_is_found_before_the_caller_is_told_that_all_are_down() -> None:
