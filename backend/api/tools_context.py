@@ -33,7 +33,7 @@ class ToolsContext:
 async def open_tools_context(settings: Settings, metrics: ToolMetrics, toolbox: Toolbox) -> AsyncIterator[ToolsContext]:
     async with AsyncExitStack() as stack:
         secret = await asyncio.to_thread(load_or_make_secret, settings.DATA_DIR, settings.JWT_SECRET_KEY)
-        database = Database(settings.database_url)
+        database = await asyncio.to_thread(Database, settings.database_url)
         await database.open()
         stack.push_async_callback(database.close)
         accounts = await stack.enter_async_context(open_accounts(settings, database))
