@@ -37,8 +37,8 @@ class LogFile:
         Raises:
             OSError: nothing was written.
         """
-        fd = self._lock()
         try:
+            fd = self._lock()
             size = _cut_torn_line(fd)
             while size and size + len(lines) > self._max_bytes:
                 self._rotate()
