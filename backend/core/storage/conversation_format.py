@@ -146,6 +146,10 @@ def salvage(data: bytes) -> Salvaged:
     return Salvaged(header, messages, torn_at, lossless=False)
 
 
+def make_header(session_id: str, username: str, created_at: float) -> dict[str, Any]:
+    return {"session_id": session_id, "username": username, "created_at": datetime.fromtimestamp(created_at, UTC)}
+
+
 def lay_out(header: Mapping[str, Any], lines: Sequence[bytes]) -> bytes:
     """A whole file."""
     opening = dump({**header, "messages": []}).removesuffix(b"]}")
@@ -167,10 +171,6 @@ def dump(value: Any) -> bytes:
 def clean_text(text: str) -> str:
     """Halves of surrogate pairs replaced; two that belong together become the character that they are."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def to_iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def from_iso(moment: Any) -> float:

@@ -20,8 +20,8 @@ import os
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -36,9 +36,9 @@ from backend.core.storage.conversation_format import (
     StoredMessage,
     dump,
     lay_out,
+    make_header,
     renumber,
     salvage,
-    to_iso,
 )
 from backend.utils.atomic_files import write_atomically
 
@@ -83,8 +83,9 @@ class Conversation:
         Unavailable: another process holds the file for too long.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path, session_id: str) -> None:
+        self._session_id = session_id
+        self._path = f"{folder}/{session_id}.json"  # a Path would cost as much as the system calls on it
 
     @_raises_storage_failed
     def create(self, username: str, messages: Sequence[StoredMessage], *, created_at: float) -> None:
@@ -92,22 +93,20 @@ class Conversation:
         Raises:
             FileExistsError
         """
-        data = lay_out(
-            {"session_id": self._path.stem, "username": username, "created_at": to_iso(created_at)},
-            [message.to_json(seq) for seq, message in enumerate(messages, 1)],
-        )
+        lines = [message.to_json(seq) for seq, message in enumerate(messages, 1)]
+        data = lay_out(make_header(self._session_id, username, created_at), lines)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         try:
             fd = os.open(self._path, flags, 0o600)
         except FileNotFoundError:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            Path(self._path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(self._path, flags, 0o600)
         try:
             # Who looks through all the files at this moment is not to take this one for torn.
             fcntl.flock(fd, fcntl.LOCK_EX)
             _write(fd, data, 0)
         except BaseException:
-            self._path.unlink(missing_ok=True)
+            Path(self._path).unlink(missing_ok=True)
             raise
         finally:
             os.close(fd)
@@ -120,64 +119,70 @@ class Conversation:
             durable: return when they outlive a power failure.
         """
         for _ in range(MAX_MENDS):
-            with self._locked() as fd:
-                try:
-                    return _append(fd, messages, durable=durable)
-                except _Torn:
-                    self._mend(fd)
+            fd, size = self._open_locked()
+            try:
+                return _append(fd, size, messages, durable=durable)
+            except _Torn:
+                self._mend(fd)
+            finally:
+                os.close(fd)
         raise StorageFailed("The conversation's file cannot be repaired. Tell whoever runs the server.")
 
     @_raises_storage_failed
     def read(self, last: int | None = None, *, before: int | None = None) -> list[StoredMessage]:
         """The newest `last` messages or all, of those whose number is below `before` or of all."""
-        with suppress(_Torn):
-            fd = os.open(self._path, os.O_RDONLY)
-            try:
-                return _read(fd, last, before)
-            finally:
-                os.close(fd)
-        with self._locked() as fd:
-            try:
-                return _read(fd, last, before)
-            except _Torn:
-                messages = [message for message in self._mend(fd) if before is None or message.seq < before]
-                return messages[max(0, len(messages) - last) :] if last is not None else messages
+        fd = os.open(self._path, os.O_RDONLY)
+        try:
+            return _read(fd, last, before)
+        except _Torn:
+            pass  # perhaps only because somebody is writing: once more under the lock
+        finally:
+            os.close(fd)
+        fd, _ = self._open_locked()
+        try:
+            return _read(fd, last, before)
+        except _Torn:
+            messages = [message for message in self._mend(fd) if before is None or message.seq < before]
+            return messages if last is None else messages[max(0, len(messages) - last) :]
+        finally:
+            os.close(fd)
 
     @_raises_storage_failed
-    def read_header(self) -> dict[str, Any]:
+    def read_header(self) -> Mapping[str, Any]:
         """What the first line says; nothing if it is damaged."""
-        with self._path.open("rb") as file:
-            return dict(salvage(file.readline(TAIL_BYTES)).header)
+        with Path(self._path).open("rb") as file:
+            return salvage(file.readline(TAIL_BYTES)).header
 
     @_raises_storage_failed
     def delete(self) -> None:
         """Remove the file and what was set aside of it; fine if there is nothing."""
-        self._path.unlink(missing_ok=True)
+        Path(self._path).unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             for path in self._asides():
                 path.unlink()
 
-    @contextmanager
-    def _locked(self) -> Iterator[int]:
+    def _open_locked(self) -> tuple[int, int]:
+        """The file, open and locked, and its size."""
         deadline = time.monotonic() + LOCK_WAIT_S
         while True:
             fd = os.open(self._path, os.O_RDWR)
             try:
                 _lock(fd, deadline)
-                # While this waited, the file may have been deleted, or replaced by a mended one.
-                if os.fstat(fd).st_ino == self._path.stat().st_ino:
-                    yield fd
-                    return
-            finally:
+                state = os.fstat(fd)
+            except BaseException:
                 os.close(fd)
+                raise
+            if state.st_nlink:
+                return fd, state.st_size
+            os.close(fd)  # while this waited, the file was deleted, or replaced by a mended one
 
     def _mend(self, fd: int) -> list[StoredMessage]:
         """Bring the locked file into order. Returns its messages also when the disk does not take the repair."""
         data = _pread(fd, 0, os.fstat(fd).st_size)
         found = salvage(data)
         entries = found.messages if found.torn_at is not None else renumber(found.messages)
-        logger.warning("%s was damaged: %d whole messages are kept.", self._path.name, len(entries))
-        header = {"session_id": self._path.stem, "username": "", "created_at": to_iso(time.time()), **found.header}
+        logger.warning("The file of %s was damaged: %d whole messages are kept.", self._session_id, len(entries))
+        header = {**make_header(self._session_id, "", time.time()), **found.header}
         try:
             if found.torn_at is not None:
                 _write(fd, CLOSING, found.torn_at)
@@ -186,23 +191,18 @@ class Conversation:
                 _write(fd, lay_out(header, ()), 0)
             else:
                 if not found.lossless:
-                    self._set_aside()
-                write_atomically(self._path, lay_out(header, [dump(entry) for entry in entries]))
+                    aside = next(path for path in self._asides() if not path.exists())
+                    write_atomically(aside, data)
+                    logger.warning("What there was is kept as %s.", aside.name)
+                write_atomically(Path(self._path), lay_out(header, [dump(entry) for entry in entries]))
         except OSError as error:
-            logger.warning("%s could not be repaired: %s", self._path.name, error)
+            logger.warning("The file of %s cannot be repaired: %s", self._session_id, error)
         return [StoredMessage.from_json(entry) for entry in entries]
 
-    def _set_aside(self) -> None:
-        for path in self._asides():
-            with suppress(FileExistsError):
-                path.hardlink_to(self._path)
-                logger.warning("The original is kept as %s.", path.name)
-                return
-
     def _asides(self) -> Iterator[Path]:
-        yield self._path.with_suffix(".damaged")
+        yield Path(self._path).with_suffix(".damaged")
         for count in itertools.count(2):
-            yield self._path.with_suffix(f".damaged-{count}")
+            yield Path(self._path).with_suffix(f".damaged-{count}")
 
 
 def _lock(fd: int, deadline: float) -> None:
@@ -216,8 +216,7 @@ def _lock(fd: int, deadline: float) -> None:
             time.sleep(LOCK_POLL_S)
 
 
-def _append(fd: int, messages: Sequence[StoredMessage], *, durable: bool) -> int:
-    size = os.fstat(fd).st_size
+def _append(fd: int, size: int, messages: Sequence[StoredMessage], *, durable: bool) -> int:
     count = _last_seq(fd, size)
     end = size - len(CLOSING)
     lines = [message.to_json(seq) for seq, message in enumerate(messages, count + 1)]

@@ -68,7 +68,7 @@ def _find_behind(folder: Path, known: Mapping[str, float]) -> list[Path]:
 def _read_records(paths: Sequence[Path]) -> list[SessionRecord]:
     records = []
     for path in paths:
-        conversation = Conversation(path)
+        conversation = Conversation(path.parent, path.stem)
         try:
             newest = conversation.read(1)
             header = conversation.read_header()

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from sqlalchemy import exc
 
 from backend.core.errors import ApiError, NotFound, StorageFailed
 from backend.core.storage.conversations import Conversation, StoredMessage
 from backend.core.storage.database import Database, Row
+from backend.core.storage.scratch import ScratchFile, list_files
 from backend.core.storage.session_index import (
     SESSION_ID,
     SessionIndex,
@@ -34,9 +35,9 @@ from backend.core.storage.session_index import (
 )
 from backend.core.storage.session_recovery import recover_index
 from backend.core.storage.titles import make_title, shorten_title
-from backend.utils.paths import remove_tree, safe_join
+from backend.utils.paths import UnsafePath, open_beneath, remove_tree, safe_join
 
-__all__ = ["SessionPage", "SessionRecord", "Sessions", "new_session_id"]
+__all__ = ["ScratchFile", "SessionPage", "SessionRecord", "Sessions", "new_session_id"]
 
 T = TypeVar("T")
 
@@ -172,8 +173,27 @@ class Sessions:
         await self._run(lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
         return folder
 
+    async def files(self, username: str, session_id: str) -> Sequence[ScratchFile]:
+        """What is in the session's scratch folder, newest first."""
+        await self.open(username, session_id)
+        folder = safe_join(self._scratch, session_id)
+        return await self._run(lambda: list_files(folder))
+
+    async def open_file(self, username: str, session_id: str, name: str) -> BinaryIO:
+        """A file in the session's scratch folder, open for reading. The caller closes it.
+
+        Raises:
+            NotFound: there is no such file, or the name leads elsewhere.
+        """
+        await self.open(username, session_id)
+        folder = safe_join(self._scratch, session_id)
+        try:
+            return await self._run(lambda: open_beneath(folder, name))
+        except (UnsafePath, FileNotFoundError):
+            raise NotFound("The session has no file of this name.", param="name") from None
+
     def _conversation(self, session_id: str) -> Conversation:
-        return Conversation(safe_join(self._files, f"{_checked(session_id)}.json"))
+        return Conversation(self._files, _checked(session_id))
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)

@@ -17,8 +17,9 @@ def make_title(messages: Sequence[StoredMessage]) -> str:
 
 
 def shorten_title(title: str, length: int = MAX_TITLE_LENGTH) -> str:
-    beginning = clean_text(title[: 20 * length])  # enough, however much of it is whitespace
-    line = " ".join("".join(c if c.isprintable() else " " for c in beginning).split())
+    line = " ".join(title[: 20 * length].split())[: length + 1]  # enough, however much of it is whitespace
+    if not line.isprintable():
+        line = " ".join("".join(c if c.isprintable() else " " for c in clean_text(line)).split())
     if len(line) <= length:
         return line
     head, _, cut_word = line[:length].rpartition(" ")
