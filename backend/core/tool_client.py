@@ -280,8 +280,8 @@ def _read_arguments(call: ToolCall) -> bytes:
 def _refusal(tool: str, status: int, content: bytes) -> str:
     try:
         message = _ERROR.validate_json(content).error.message
-    except ValidationError:
-        message = f"status {status}"
+    except ValidationError:  # from a server that is being stopped, or a proxy before it
+        return f"The tool {tool} has no result (status {status}). {UNKNOWN_OUTCOME}"
     if status == 400:
         return f"The arguments of {tool} are wrong: {message}"
     if status == 401:

@@ -10,9 +10,9 @@ from starlette.types import ASGIApp
 
 
 @asynccontextmanager
-async def running(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve an application on a free loopback port and yield its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
+async def running(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
+    """Serve an application on a loopback port, by default a free one, and yield its address."""
+    listener = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(app, loop="none", lifespan="on", log_config=None, timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None
