@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     MAX_CONVERSATION_HISTORY: Count = 20  # stored messages that are put before a new one
     SSE_KEEPALIVE_S: Seconds = 15.0  # silence on a stream before a comment line keeps the connection alive
     CLIENT_STALL_TIMEOUT_S: Seconds = 300.0  # how long a client may leave its stream unread
-    MAX_BODY_MB: Count = 8  # a JSON body, in MiB
+    MAX_BODY_MB: Count = 32  # a JSON body, in MiB
     MAX_UPLOAD_MB: Count = 50  # one multipart request with files, in MiB
 
     # --- Agents ---------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "tools": {"config", "backend.core", "backend.utils"},
     "backend.models": {"config", "backend.core", "backend.utils"},
     "backend.api": {"config", "backend.core", "backend.utils", "backend.agents", "backend.models", "tools_config"},
+    "backend.preflight": {"config"},
     "server": {"config", "backend.api"},
     "tools_server": {"config", "backend.api"},
     "create_user_direct": {"config", "backend.core", "backend.utils"},

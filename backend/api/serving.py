@@ -16,6 +16,7 @@ KEEP_ALIVE_S = 75
 
 def serve(app: FastAPI, *, host: str, port: int, port_setting: str, log_level: str, data_dir: Path) -> None:
     """Raises: SystemExit with one line, when the port or the data folder cannot be used."""
+    os.umask(0o077)  # what the servers write is for nobody else's eyes
     _check_writable(data_dir)
     listener = _bind(host, port, port_setting)
     logs = start_logging(log_level)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -13,6 +14,7 @@ from backend.api.completions import ChunkEncoder, CompletionHead, completion_obj
 from backend.api.deps import Caller, Context
 from backend.api.disconnects import stop_on_disconnect
 from backend.api.errors import JSONBytes
+from backend.api.pictures import fetch_pictures
 from backend.api.sse import RunResponse
 from backend.core.turns import OpenTurn
 from backend.models.chat import ChatCompletionRequest
@@ -34,6 +36,8 @@ async def create_chat_completion(request: Request, caller: Caller, context: Cont
     request_id: str = request.state.request_id
     async with read_chat_request(request) as (wire, attachments):
         question = to_question(wire, request.headers, attachments)
+        messages = await fetch_pictures(question.request.messages)
+        question = replace(question, request=replace(question.request, messages=messages))
         turn = await context.turns.open(question, username=caller.username, request_id=request_id)
     head = CompletionHead(f"chatcmpl-{request_id}", int(time.time()), wire.model or "default", turn.session_id)
     if wire.stream:

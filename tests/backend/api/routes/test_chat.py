@@ -240,6 +240,31 @@ async def test_a_multipart_request_keeps_its_files_and_describes_them(
     assert sorted(file["name"] for file in listed) == ["blob.bin", "data.csv"]
 
 
+PIXEL = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+async def test_a_picture_reaches_a_model_that_sees(tmp_path: Path) -> None:
+    model = FakeModel(capabilities=("completion", "vision"))
+    async with FakeOllama([model]) as ollama, serving(tmp_path, ollama) as server, await server.signed_in() as alice:
+        parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": PIXEL}}]
+        assert (await ask(alice, {"role": "user", "content": parts})).status_code == 200
+        sent = ollama.chats[-1].body["messages"][-1]
+        assert (sent["content"], sent["images"]) == ("What is it?", [PIXEL.partition(",")[2]])
+
+
+@pytest.mark.parametrize("url", ["http://localhost/x.png", "file:///etc/passwd", "ftp://example.org/x.png", "x"])
+async def test_a_picture_from_where_nobody_may_look_is_refused(
+    alice: httpx.AsyncClient, ollama: FakeOllama, url: str
+) -> None:
+    parts = [{"type": "image_url", "image_url": {"url": url}}]
+    response = await ask(alice, {"role": "user", "content": parts})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "messages")
+    assert not ollama.chats
+
+
 # --- Bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -306,7 +331,7 @@ async def test_old_turns_are_left_out_of_a_prompt_that_is_too_long_and_that_is_t
         turns = [m for n in range(20) for m in (say(f"{n} " + "word " * 30), {"role": "assistant", "content": "ok"})]
         response = await ask(alice, {"role": "system", "content": "Be brief."}, *turns, say("the newest"))
         assert content_of(response) == "Echo: the newest"
-        assert response.json()["dropped_messages"] == 43 - 1 - len(ollama.chats[-1].body["messages"]) + 1 - 1
+        assert response.json()["dropped_messages"] == 42 - len(ollama.chats[-1].body["messages"])
         sent = ollama.chats[-1].body["messages"]
         assert (sent[0]["role"], sent[-1]["content"]) == ("system", "the newest")
         assert sent[1]["role"] == "user"
