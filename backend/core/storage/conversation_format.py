@@ -11,9 +11,10 @@ The whole is valid JSON. A message never holds a bare line break, so lines can b
 with its number: the last line tells how many there are. Keys that are unknown here are ignored, and kept in repairs.
 """
 
+import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, get_args
@@ -27,6 +28,7 @@ BETWEEN = b",\n"
 CLOSING = b"\n]}\n"
 SEQ = re.compile(rb'\{"seq": ?(\d{1,15}),')
 
+_DECODER = json.JSONDecoder()  # slow, and stops after the first value
 _ROLES = frozenset(get_args(Role))
 _TEXTS = ("tool_call_id", "name", "reasoning", "model", "backend", "agent", "run_id", "finish_reason")
 
@@ -135,11 +137,10 @@ def salvage(data: bytes) -> Salvaged:
     messages = []
     whole_to, position = len(first), len(first) + 1
     for line in rest.split(b"\n"):
-        entry = line.strip().rstrip(b",")
-        message = _parse(entry) if entry else None
-        if _is_message(message):
-            messages.append(message)
-            whole_to = position + line.index(entry) + len(entry)
+        for entry, end in _values(line):
+            if _is_message(entry):
+                messages.append(entry)
+                whole_to = position + end
         position += len(line) + 1
     torn_at = None if _parse(data[:whole_to] + CLOSING) is None else whole_to
     header = {key: value for key, value in header.items() if key != "messages"} if isinstance(header, dict) else {}
@@ -196,6 +197,23 @@ def _parse(data: bytes) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
+
+
+def _values(line: bytes) -> Iterator[tuple[Any, int]]:
+    """The JSON values on a line and where they end, whatever stands after or between them."""
+    entry = line.rstrip(b" \r,")
+    if (value := _parse(entry)) is not None:
+        yield value, len(entry)
+        return
+    text = line.decode(errors="surrogateescape")  # keeps the number of bytes
+    start = text.find("{")
+    while start >= 0:
+        try:
+            value, end = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            return
+        yield value, len(text[:end].encode(errors="surrogateescape"))
+        start = text.find("{", end)
 
 
 def _is_message(entry: Any) -> bool:

@@ -219,11 +219,11 @@ class Sessions:
 
         try:
             await self._database.write_rows(rows, prepare=write)
-        except ApiError as error:
+        except (ApiError, exc.SQLAlchemyError) as error:
             if not rows:
                 raise
             # What was said is on the disk: that the index lags behind is no reason to fail an answer.
-            logger.warning("The index of %s could not be updated: %s", session_id, error.message)
+            logger.warning("The index of %s could not be updated: %s", session_id, error)
 
     async def _replace_lost_file(self, session_id: str) -> None:
         """Begin a new file for a session whose file somebody has removed.
