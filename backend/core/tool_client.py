@@ -21,6 +21,7 @@ from backend.core.contracts import ToolResult
 from backend.core.errors import Unavailable
 from backend.core.events import ToolProgress
 from backend.core.llm.base import CallContext
+from backend.core.llm.http import reach_end, read_body
 from backend.core.llm.wire import EventStreamDecoder, WireError
 from backend.core.messages import ToolCall
 from backend.core.storage.sessions import new_session_id
@@ -32,8 +33,8 @@ PROBE_AGE_S = 5.0  # also the age at which the list of tools is asked for again
 CONNECT_TIMEOUT_S = 2.0
 RESULT_SLACK_S = 15.0  # beyond the tool's own deadline, within which the tools API answers
 SILENCE_SLACK_S = 10.0  # beyond a keep-alive that does not come
-END_OF_BODY_TIMEOUT_S = 0.5
 MAX_FRAME_BYTES = 8 * 2**20
+UNKNOWN_OUTCOME = "Whether it has done its work is not known."
 
 
 class TokenMaker(Protocol):
@@ -185,9 +186,10 @@ class ToolClient:
         timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
         headers = {"Authorization": f"Bearer {token}"}
         async with self._http.get(f"{self._base_url}/api/tools/list", headers=headers, timeout=timeout) as response:
-            content = await _read(response)
+            content = await read_body(response, MAX_FRAME_BYTES)
         if response.status != 200:
-            raise ValueError(f"status {response.status}")
+            hint = ": both servers need the same JWT_SECRET_KEY or DATA_DIR" if response.status == 401 else ""
+            raise ValueError(f"status {response.status}{hint}")
         return _LIST.validate_json(content).tools
 
     async def _timeout_s(self, tool: str, username: str) -> float:
@@ -223,7 +225,7 @@ class ToolClient:
             async with asyncio.timeout_at(min(until, clock() + self._silence_s)):
                 response = await self._send(tool, body, headers)
                 if response.status != 200:
-                    raise _CallFailed(_refusal(tool, response.status, await _read(response)))
+                    raise _CallFailed(_refusal(tool, response.status, await read_body(response, MAX_FRAME_BYTES)))
             while True:
                 async with asyncio.timeout_at(min(until, clock() + self._silence_s)):
                     data = await response.content.readany()
@@ -233,7 +235,7 @@ class ToolClient:
                     if isinstance(frame, _Error):
                         raise _CallFailed(f"The tool {tool} has no result: {frame.error.message}")
                     if isinstance(frame, ToolResult):
-                        await _reach_end(response)
+                        await reach_end(response)
                         yield frame
                         return
                     yield frame
@@ -259,9 +261,6 @@ class ToolClient:
         )
 
 
-UNKNOWN_OUTCOME = "Whether it has done its work is not known."
-
-
 def _broken_off(tool: str) -> str:
     return f"The connection to the tool {tool} broke off during the call. {UNKNOWN_OUTCOME}"
 
@@ -284,25 +283,4 @@ def _refusal(tool: str, status: int, content: bytes) -> str:
         return f"The tool {tool} has no result (status {status}). {UNKNOWN_OUTCOME}"
     if status == 400:
         return f"The arguments of {tool} are wrong: {message}"
-    if status == 401:
-        logger.error("The tools API does not accept this server's token: do both have the same JWT_SECRET_KEY?")
     return f"The tool {tool} cannot be used: {message}"
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    content = bytearray()
-    while data := await response.content.readany():
-        content += data
-        if len(content) > MAX_FRAME_BYTES:
-            raise WireError(f"a body is longer than {MAX_FRAME_BYTES} bytes")
-    return bytes(content)
-
-
-async def _reach_end(response: aiohttp.ClientResponse) -> None:
-    """Read to the end of the body, so that the connection can be used again. Nothing is lost if that fails."""
-    try:
-        async with asyncio.timeout(END_OF_BODY_TIMEOUT_S):
-            while await response.content.readany():
-                pass
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        pass

@@ -32,6 +32,7 @@ class LoadedTool:
     def __init__(self, tool: Tool) -> None:
         self.tool = tool
         self.spec = tool.spec
+        self.parameters = tool.spec.args.model_json_schema()  # made once: it costs more than a call
         self.queue = ToolQueue(tool.spec.name, places=tool.spec.concurrency, length=tool.spec.queue)
         self._starting: asyncio.Task[None] | None = None
         self._trouble: ToolStatus | None = None  # why it could not be started
@@ -99,7 +100,7 @@ class Toolbox:
     """All tools, in the order of the list."""
 
     def __init__(self, tools: Mapping[str, str], settings: Settings) -> None:
-        self._tools = {name: LoadedTool(_make_tool(name, place, settings)) for name, place in tools.items()}
+        self._tools = {name: _load(name, place, settings) for name, place in tools.items()}
 
     def __iter__(self) -> Iterator[LoadedTool]:
         return iter(self._tools.values())
@@ -121,19 +122,20 @@ class Toolbox:
             await tool.close()
 
 
-def _make_tool(name: str, place: str, settings: Settings) -> Tool:
+def _load(name: str, place: str, settings: Settings) -> LoadedTool:
     module, _, attribute = place.partition(":")
     try:
-        tool: Tool = getattr(import_module(module), attribute)(settings)
+        tool = LoadedTool(getattr(import_module(module), attribute)(settings))
         if tool.spec.name != name:
             raise ValueError(f"tools_config.py calls it {name}, and its spec {tool.spec.name}")
     except ModuleNotFoundError as error:
         logger.exception("The tool %s could not be loaded.", name)
         packages = "Install what is missing: pip install -r requirements.txt"
-        return _MissingTool(name, ToolStatus(False, f"The Python module {error.name} is not installed.", packages))
+        status = ToolStatus(False, f"The Python module {error.name} is not installed.", packages)
+        return LoadedTool(_MissingTool(name, status))
     except Exception:  # whatever a tool's module does when it is imported
         logger.exception("The tool %s could not be loaded.", name)
-        return _MissingTool(name, ToolStatus(False, "It could not be loaded.", SEE_LOG))
+        return LoadedTool(_MissingTool(name, ToolStatus(False, "It could not be loaded.", SEE_LOG)))
     return tool
 
 

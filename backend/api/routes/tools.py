@@ -29,7 +29,7 @@ async def list_tools(caller: AnyCaller, context: Tools) -> ToolList:
             ToolInfo(
                 name=tool.spec.name,
                 description=tool.spec.description,
-                parameters=tool.spec.args.model_json_schema(),
+                parameters=tool.parameters,
                 enabled=(status := tool.status).enabled,
                 reason=status.reason,
                 how_to_enable=status.how_to_enable,

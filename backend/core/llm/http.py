@@ -100,7 +100,7 @@ class BackendConnection:
             async with asyncio.timeout_at(deadline):
                 response = await self._send("GET" if body is None else "POST", path, body)
                 try:
-                    content = await _read(response, MAX_JSON_BYTES)
+                    content = await read_body(response, MAX_JSON_BYTES)
                 finally:
                     response.close()
         except (aiohttp.ClientError, OSError, TimeoutError, WireError) as error:
@@ -145,7 +145,7 @@ class BackendConnection:
                     self._fail(error)
                 if not silent:
                     deadline = clock() + self._timeouts.idle_s
-            await _reach_end(response)
+            await reach_end(response)
         finally:
             response.close()
         yield decoder.completed
@@ -174,7 +174,7 @@ class BackendConnection:
         """The body of an error; as much of it as comes, since the status says the most."""
         try:
             async with asyncio.timeout(ERROR_BODY_TIMEOUT_S):
-                return await _read(response, MAX_ERROR_BYTES)
+                return await read_body(response, MAX_ERROR_BYTES)
         except (aiohttp.ClientError, OSError, TimeoutError, WireError):
             return b""
 
@@ -193,7 +193,8 @@ def _symptom(error: Exception) -> str:
     return "closed the connection in the middle of an answer"
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Raises: WireError, for a body of more than `limit` bytes."""
     content = bytearray()
     while data := await response.content.readany():
         content += data
@@ -202,7 +203,7 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     return bytes(content)
 
 
-async def _reach_end(response: aiohttp.ClientResponse) -> None:
+async def reach_end(response: aiohttp.ClientResponse) -> None:
     """Read to the end of the body, so that the connection can be used again. Nothing is lost if that fails."""
     try:
         async with asyncio.timeout(END_OF_BODY_TIMEOUT_S):
