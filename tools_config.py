@@ -6,4 +6,6 @@ that cannot be (a package is missing) leaves its tool switched off, with the rea
 
 from collections.abc import Mapping
 
-TOOLS: Mapping[str, str] = {}
+TOOLS: Mapping[str, str] = {
+    "python_coder": "tools.python_coder.tool:PythonCoder",
+}
