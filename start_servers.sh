@@ -14,6 +14,9 @@
 # up, 130 told to stop before that, 1 something went wrong and was said. Every process that it started has ended then.
 
 set -euo pipefail
+if [[ $(trap -p INT) == "trap -- '' SIGINT" ]]; then # begun with & in a script, which cannot be trapped: undo it
+    exec env --default-signal=INT bash "${BASH_SOURCE[0]}" "$@"
+fi
 unset CDPATH
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 

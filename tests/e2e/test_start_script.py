@@ -45,6 +45,20 @@ def test_a_signal_ends_everything_that_was_started_and_nothing_else(tmp_path: Pa
         stranger.wait()
 
 
+def test_a_script_that_runs_it_in_the_background_can_stop_it_as_ctrl_c_does(tmp_path: Path) -> None:
+    lines = """
+        bash "$0" >terminal.txt 2>&1 &
+        until grep --quiet "Ctrl-C stops everything" terminal.txt; do sleep 0.1; done
+        kill -INT $!
+        wait $!
+    """
+    done = subprocess.run(
+        ["bash", "-c", lines, ROOT / "start_servers.sh"], cwd=tmp_path, env=environment(tmp_path), timeout=120
+    )
+    assert done.returncode == 0
+    assert processes_of(tmp_path) == {}
+
+
 def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:
     for delay_s in (0.3, 1.0, 1.8):
         script = subprocess.Popen(
@@ -150,7 +164,7 @@ def test_a_server_alone_answers_and_says_so_in_either_order(tmp_path: Path) -> N
                 time.sleep(0.2)
             tools.terminate()
         server.terminate()
-    assert (server.returncode, tools.returncode) == (0, 0)
+    assert {server.returncode, tools.returncode} == {-signal.SIGTERM}  # in good order, then as the signal asks
 
 
 def tools_state(main: httpx.Client) -> str:
