@@ -117,8 +117,9 @@ async def download_file(session_id: str, name: str, request: Request, caller: Ca
     }
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return StreamingResponse(_read(file, wanted), 200 if part is None else 206, headers, kind)
+    kind, _ = await asyncio.to_thread(mimetypes.guess_type, name)  # reads the system's tables when it is first asked
+    status = 200 if part is None else 206
+    return StreamingResponse(_read(file, wanted), status, headers, kind or "application/octet-stream")
 
 
 async def _read(file: BinaryIO, wanted: range) -> AsyncGenerator[bytes, None]:
