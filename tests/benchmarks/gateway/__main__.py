@@ -23,7 +23,7 @@ from tests.benchmarks.gateway.load import Load, Sample, run
 from tests.benchmarks.gateway.processes import LOAD_CORES, SERVER_CORES, Processes, StartFailed
 
 CHOICES = ("starlette", "litellm", "ours")
-ROUNDS, SECONDS = 3, 2.0
+ROUNDS, SECONDS = 3, 1.5
 QUICK_ROUNDS, QUICK_SECONDS = 1, 0.5
 WARM_UP = (Load("warm-up", wire.REPLY, 16), Load("warm-up", wire.BURST, 4))
 

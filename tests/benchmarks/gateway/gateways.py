@@ -18,6 +18,7 @@ from tests.benchmarks.gateway.load import Target
 from tests.benchmarks.gateway.processes import (
     LOAD_CORES,
     ROOT,
+    SCRATCH,
     SERVER_CORES,
     Processes,
     Server,
@@ -27,7 +28,7 @@ from tests.benchmarks.gateway.processes import (
 )
 
 LITELLM_VERSION = "1.99.4"
-PEER_VENV = Path.home() / ".cache" / "llm-api-server-bench" / f"litellm-{LITELLM_VERSION}"
+PEER_VENV = SCRATCH / f"litellm-{LITELLM_VERSION}"
 _INSTALL_S = 600
 _START_S = 90.0
 _COMMAND_S = 60

@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import Self
 
 ROOT = Path(__file__).resolve().parents[3]
+# Not the system's temporary folder: that may be memory, where storing costs nothing, or so full that it costs too much.
+SCRATCH = Path.home() / ".cache" / "llm-api-server-bench"
 _CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORES = _CORES[:1]
 LOAD_CORES = _CORES[1:2] or _CORES[:1]  # the generator and the upstream share one
@@ -44,11 +46,12 @@ class Server:
 
 
 class Processes:
-    """Starts servers in a scratch folder and, on leaving, ends them all and removes it."""
+    """Starts servers in a scratch folder on a real disk and, on leaving, ends them all and removes it."""
 
     def __enter__(self) -> Self:
         self._servers: list[Server] = []
-        self.folder = Path(tempfile.mkdtemp(prefix="gateway-benchmark-"))
+        SCRATCH.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="run-", dir=SCRATCH))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
