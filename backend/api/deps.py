@@ -45,6 +45,17 @@ def get_credential(headers: Headers) -> str:
     )
 
 
+async def authenticate_request(request: Request) -> Principal:
+    """Tell who calls.
+
+    Raises:
+        Unauthorized: nobody that is known here.
+    """
+    authenticator = request.app.state.context.authenticator
+    principal: Principal = await authenticator.authenticate(get_credential(request.headers))
+    return principal
+
+
 class _SignedIn(SecurityBase):
     """The check itself, which the API's description shows as a field to paste a token or key into."""
 
@@ -53,9 +64,7 @@ class _SignedIn(SecurityBase):
         self.scheme_name = "bearer"
 
     async def __call__(self, request: Request, _: Annotated[str | None, Depends(_password_flow)]) -> Principal:
-        authenticator = request.app.state.context.authenticator
-        principal: Principal = await authenticator.authenticate(get_credential(request.headers))
-        return principal
+        return await authenticate_request(request)
 
 
 async def get_context(request: Request) -> "AppContext":
@@ -64,7 +73,8 @@ async def get_context(request: Request) -> "AppContext":
 
 
 Context = Annotated["AppContext", Depends(get_context)]
-Caller = Annotated[Principal, Depends(_SignedIn())]
+signed_in = _SignedIn()
+Caller = Annotated[Principal, Depends(signed_in)]
 
 
 async def require_admin(caller: Caller) -> Principal:

@@ -5,7 +5,6 @@ Pure ASGI, since Starlette's `BaseHTTPMiddleware` hides the client's departure f
 
 import logging
 import re
-import secrets
 import time
 
 from fastapi import FastAPI
@@ -17,11 +16,12 @@ from backend.api.errors import CLIENT_CLOSED_REQUEST, error_response
 from backend.api.logs import request_id_var
 from backend.api.metrics import Metrics
 from backend.core.errors import ApiError, PayloadTooLarge
+from backend.utils.unique_ids import unique_hex
 from config import Settings
 
 logger = logging.getLogger("backend.requests")
 
-EXPOSED_HEADERS = ["X-Request-ID", "X-Session-ID", "X-LLM-Backend", "X-Dropped-Messages", "Retry-After"]
+EXPOSED_HEADERS = ["X-Request-ID", "X-Session-ID", "X-Run-ID", "X-LLM-Backend", "X-Dropped-Messages", "Retry-After"]
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -67,7 +67,7 @@ class RequestMiddleware:
         headers = Headers(scope=scope)
         request_id = headers.get("x-request-id", "")
         if not SAFE_REQUEST_ID.fullmatch(request_id):
-            request_id = secrets.token_hex(12)
+            request_id = unique_hex(12)
         scope.setdefault("state", {})["request_id"] = request_id
         request_id_var.set(request_id)
         status = 0
@@ -113,22 +113,18 @@ class RequestMiddleware:
 
 def _bounded(receive: Receive, headers: Headers, limit: int) -> Receive:
     """`receive` that refuses a body over `limit` bytes, by its announced length or by what really comes."""
-    error = PayloadTooLarge(f"The body is over the limit of {limit // 2**20} MiB.")
-    if headers.get("content-length", "0").isdigit() and int(headers.get("content-length", "0")) > limit:
-
-        async def refuse() -> Message:
-            raise error
-
-        return refuse
-    received = 0
+    announced = headers.get("content-length", "")
+    received = int(announced) if announced.isdigit() else 0
+    if 0 < received <= limit:
+        return receive  # the server below holds the client to its word
 
     async def receive_counted() -> Message:
         nonlocal received
-        message = await receive()
-        if message["type"] == "http.request":
+        message = None if received > limit else await receive()
+        if message and message["type"] == "http.request":
             received += len(message.get("body", b""))
-            if received > limit:
-                raise error
+        if message is None or received > limit:
+            raise PayloadTooLarge(f"The body is over the limit of {limit // 2**20} MiB.")
         return message
 
     return receive_counted

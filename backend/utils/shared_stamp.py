@@ -5,8 +5,9 @@ compares the stamp with the one that it read before it made the copy. Another st
 value needs no lock and no read before the write, and a file that was emptied, cut or made anew just reads as another
 stamp.
 
-It is read with one `pread` from the page cache (under a microsecond) and not through `mmap`: a mapped file that
-somebody truncates, as `cp` from a backup does, ends the process with SIGBUS.
+It is read with `pread` from the page cache and not through `mmap`: a mapped file that somebody truncates, as `cp` from
+a backup does, ends the process with SIGBUS. What was read holds for `REREAD_S`, less than anybody can notice, since
+each read lets another thread take the interpreter. The process that renews the stamp knows it at once.
 
 Limits: a file that was unlinked and made anew is noticed by `reopen_if_replaced`, which users of copies call now and
 then. Processes on different machines do not share a stamp.
@@ -15,6 +16,7 @@ then. Processes on different machines do not share a stamp.
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +24,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 STAMP_BYTES = 8
+REREAD_S = 0.02
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +36,23 @@ class SharedStamp:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = self._open()
+        self._stamp = b""
+        self._reread_at = 0.0  # time.monotonic() seconds
         self._under_way: set[asyncio.Task[Any]] = set()
 
     def read(self) -> bytes:
         """The stamp now. Does not block: the bytes are in memory, since every request reads them."""
-        return os.pread(self._fd, STAMP_BYTES, 0)
+        now = time.monotonic()
+        if now >= self._reread_at:
+            self._reread_at = now + REREAD_S  # before it is read: a renewal in between then wins
+            self._stamp = os.pread(self._fd, STAMP_BYTES, 0)
+        return self._stamp
 
     def renew(self) -> None:
         """Make every copy void, in all processes. Blocks for as long as opening a file does."""
         self.reopen_if_replaced()
         os.pwrite(self._fd, os.urandom(STAMP_BYTES), 0)
+        self._reread_at = 0.0
 
     async def renew_after(self, change: Coroutine[Any, Any, T]) -> T:
         """Carry a change out and then renew, to the end also when the caller goes away in between."""

@@ -8,7 +8,6 @@ Nothing here does I/O: bytes go in as they arrive, whole units come out. A unit 
 """
 
 import re
-import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
@@ -17,6 +16,7 @@ import orjson
 from backend.core.errors import BadRequest, ContextOverflow
 from backend.core.events import BackendEvent, Completed, FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
 from backend.core.llm.base import LLMRequest, NamedTool, ToolDefinition
+from backend.utils.unique_ids import unique_hex
 
 MAX_UNIT_BYTES = 4 * 1024 * 1024
 MALFORMED = (ValueError, KeyError, IndexError, TypeError, AttributeError)  # what reading JSON of another shape raises
@@ -180,7 +180,7 @@ class CallIndex:
 
 
 def new_call_id() -> str:
-    return f"call_{secrets.token_hex(12)}"
+    return f"call_{unique_hex(12)}"
 
 
 def finish_reason(vendor: str | None, *, called: bool) -> FinishReason:

@@ -8,7 +8,6 @@ Whatever a caller gives as a session id, only what has the exact form of one eve
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +35,7 @@ from backend.core.storage.session_index import (
 from backend.core.storage.session_recovery import recover_index
 from backend.core.storage.titles import make_title, shorten_title
 from backend.utils.paths import UnsafePath, open_beneath, remove_tree, safe_join
+from backend.utils.unique_ids import unique_hex
 
 __all__ = ["ScratchFile", "SessionPage", "SessionRecord", "Sessions", "new_session_id"]
 
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 def new_session_id() -> str:
-    return f"sess_{secrets.token_hex(16)}"
+    return f"sess_{unique_hex(16)}"
 
 
 class Sessions:
@@ -64,6 +64,7 @@ class Sessions:
         self._files = data_dir / "sessions"
         self._scratch = data_dir / "scratch"
         self._uploads = data_dir / "uploads"
+        self._runs = data_dir / "runs"
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="session-read")
         self._recovery: asyncio.Task[None] | None = None
 
@@ -256,6 +257,7 @@ class Sessions:
             for session_id in ids:
                 remove_tree(safe_join(self._scratch, session_id))
                 remove_tree(safe_join(self._uploads, session_id))
+                remove_tree(safe_join(self._runs, session_id))
 
         # Files first: a row without its file can be deleted again, a file without its row would be indexed again.
         await self._database.write_rows([delete_row(session_id) for session_id in ids], prepare=unlink)
