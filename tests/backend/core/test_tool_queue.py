@@ -60,18 +60,18 @@ async def test_a_tool_with_one_place_serves_a_single_user_too() -> None:
 
 
 async def test_a_free_place_goes_to_the_user_with_the_fewest_running() -> None:
-    queue, order = ToolQueue("toy", places=2, length=10), []
-    first, second = Caller(queue, "a", order), Caller(queue, "b", order)
+    queue, order = ToolQueue("toy", places=3, length=10), []
+    first, *others = (Caller(queue, name, order) for name in ("a", "b", "b"))
     await settle()
     waiting = [Caller(queue, "a", order), Caller(queue, "a", order), Caller(queue, "c", order)]
     await settle()
-    second.leave.set()
+    others[0].leave.set()
     await settle()
-    assert order == ["a", "b", "c"]
-    for caller in (first, second, *waiting):
+    assert order == ["a", "b", "b", "c"]
+    for caller in (first, *others, *waiting):
         caller.leave.set()
-    await asyncio.gather(*(caller.task for caller in (first, second, *waiting)))
-    assert order == ["a", "b", "c", "a", "a"]
+    await asyncio.gather(*(caller.task for caller in (first, *others, *waiting)))
+    assert order == ["a", "b", "b", "c", "a", "a"]
 
 
 async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:

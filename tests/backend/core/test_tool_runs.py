@@ -127,10 +127,11 @@ async def test_a_tool_that_does_not_stop_is_left_behind_with_its_place(monkeypat
     monkeypatch.setattr(tool_runs, "STOP_GRACE_S", 0.1)
     async with bench() as b:
         b.limit(timeout_s=0.1)
-        result = await b.result("resist", seconds=0.6)
+        result = await b.result("resist", seconds=0.5)
         assert "within 0.1 s" in result.error
         assert b.tool.queue.running == 1
-        await asyncio.sleep(0.6)
+        assert b.toy.journal[-1] == "resisted"
+        await asyncio.sleep(0.5)
         assert b.tool.queue.running == 0
 
 

@@ -51,11 +51,12 @@ class ToyTool:
         match args.act:
             case "echo" | "sleep":
                 await asyncio.sleep(args.seconds)
-            case "resist":  # neither its deadline nor its caller's departure stops it
+            case "resist":  # neither its deadline nor its caller's departure stops it, or keeps it quiet
                 end = asyncio.get_running_loop().time() + args.seconds
-                while (left := end - asyncio.get_running_loop().time()) > 0:
+                while asyncio.get_running_loop().time() < end:
                     try:
-                        await asyncio.sleep(left)
+                        await context.progress("still here", {})
+                        await asyncio.sleep(0)
                     except asyncio.CancelledError:
                         self.journal.append("resisted")
             case "report":
