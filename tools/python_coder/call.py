@@ -11,7 +11,7 @@ from backend.core.contracts import ToolContext, ToolResult
 
 from . import workspace
 from .interpreter_client import Ending
-from .output import MAX_SHOWN, STREAMS, Output
+from .output import MAX_SHOWN, STREAMS, Output, clean, shorten
 from .pool import Lease
 from .results import Call, File, build_result
 from .sandbox import Limits
@@ -63,15 +63,13 @@ async def run_call(
     notices = [f"The interpreter is new ({lease.notice}): variables of earlier calls are gone, files are still there."]
     notices = notices if lease.notice else []
     settling = asyncio.to_thread(_settle, folder, house.uid, before, limit_bytes, output, ending, notices)
-    stored, after = await settling
+    texts, after = await settling
     group = lease.group
     return build_result(
         Call(
             session_id=context.session_id,
             ending=ending,
-            stdout=output.text("stdout"),
-            stderr=output.text("stderr"),
-            stored=stored,
+            texts=texts,
             files=tuple(File(name, after.files[name].size) for name in workspace.changed_files(before, after)),
             duration_s=duration_s,
             isolation=house.isolation,
@@ -99,12 +97,19 @@ def _settle(
     ending: Ending,
     notices: list[str],
 ) -> tuple[dict[str, str], workspace.Listing]:
-    """Bring the folder within its bounds and keep whole what the result will shorten. Blocks."""
+    """Bring the folder within its bounds, and keep whole what the result shortens. Blocks."""
     after = workspace.list_files(folder, uid)
     if excess := workspace.find_excess(after, limit_bytes):
         workspace.trim(folder, uid, before, limit_bytes)
         notices.append(f"Files of this call were removed: {excess}.")
-    texts = {name: bytes(output.data[name]) for name in STREAMS} | {"value": ending.value.encode("utf-8", "replace")}
-    long = {name: data for name, data in texts.items() if len(data.decode("utf-8", "replace")) > MAX_SHOWN}
-    stored = {name: workspace.save_text(folder, uid, name, data) for name, data in long.items()}
-    return stored, workspace.list_files(folder, uid) if excess or stored else after
+    raw = {name: bytes(output.data[name]) for name in STREAMS} | {"value": ending.value.encode("utf-8", "replace")}
+    texts: dict[str, str] = {}
+    stored = False
+    for name, data in raw.items():
+        text = clean(data.decode("utf-8", "replace"))
+        whole = ""
+        if len(text) > MAX_SHOWN:
+            whole = workspace.save_text(folder, uid, name, data)
+            stored = True
+        texts[name] = shorten(text, MAX_SHOWN, whole)
+    return texts, workspace.list_files(folder, uid) if excess or stored else after

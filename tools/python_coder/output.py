@@ -2,6 +2,7 @@
 
 import asyncio
 import codecs
+import re
 from collections.abc import Awaitable, Callable
 
 MAX_BYTES = 8 << 20  # of both streams of a call; then the call is stopped
@@ -9,6 +10,12 @@ MAX_SHOWN = 16_000  # characters of each stream in a result
 PROGRESS_EVERY_S = 0.2
 PROGRESS_CHARACTERS = 4000
 STREAMS = ("stdout", "stderr")
+
+_TERMINAL_CODES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, cursor
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # titles, clipboard
+    r"|\x1b[@-_]?|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]"
+)
 
 Progress = Callable[[str, dict[str, object]], Awaitable[None]]
 
@@ -25,9 +32,6 @@ class Output:
         if self._room == 0 and not self.full.done():
             self.full.set_result(None)
 
-    def text(self, stream: str) -> str:
-        return self.data[stream].decode("utf-8", "replace")
-
     async def show(self, progress: Progress) -> None:
         """Tell a listener what is new, not too often and not too much at once. Runs until it is cancelled."""
         decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in STREAMS}
@@ -39,7 +43,12 @@ class Output:
                 rest = len(self.data[name]) - shown[name] - len(piece)
                 shown[name] += len(piece) + rest
                 if text := decoders[name].decode(piece):
-                    await progress(shorten(text + "…" * bool(rest), PROGRESS_CHARACTERS), {"stream": name})
+                    await progress(shorten(clean(text) + "…" * bool(rest), PROGRESS_CHARACTERS), {"stream": name})
+
+
+def clean(text: str) -> str:
+    """Text without what a terminal would obey: escape sequences and control characters but for line ends and tabs."""
+    return _TERMINAL_CODES.sub("", text)
 
 
 def shorten(text: str, limit: int, whole: str = "") -> str:

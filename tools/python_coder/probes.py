@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from pathlib import Path
 
 from . import landlock, workspace
@@ -20,6 +21,12 @@ _NEEDED = {
     2: _ALWAYS | {"network", "other files", "writing elsewhere", "the server's environment", "signals", "new rights"},
 }
 _NEEDED[1] = _NEEDED[2] | {"seeing other processes"}
+
+_SWITCHES = (  # name, the value that forbids namespaces to ordinary users, the one that allows them
+    ("user.max_user_namespaces", "0", "10000"),
+    ("kernel.unprivileged_userns_clone", "0", "1"),
+    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+)
 
 _TRIALS = """
 import ctypes, json, os, socket, time
@@ -102,7 +109,7 @@ async def examine(pool: Pool, scratch: Path, limits: Limits, uid: int) -> dict[s
     if ending.exit_code or ending.died:
         reason = ending.error or ending.stopped or f"{ending.died}"
         raise ZygoteFailed(f"a trial run of code failed: {reason}")
-    results: dict[str, bool] = json.loads(output.text("stdout"))
+    results: dict[str, bool] = json.loads(output.data["stdout"])
     return results
 
 
@@ -120,24 +127,15 @@ def find_layers(tier: int, *, cgroups: bool) -> list[str]:
 
 def advise() -> str:
     """What would make a stronger tier possible here."""
-    switches = {
-        "user.max_user_namespaces": ("/proc/sys/user/max_user_namespaces", "0", "10000"),
-        "kernel.unprivileged_userns_clone": ("/proc/sys/kernel/unprivileged_userns_clone", "0", "1"),
-        "kernel.apparmor_restrict_unprivileged_userns": (
-            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-            "1",
-            "0",
-        ),
-    }
-    steps = []
-    for name, (path, bad, good) in switches.items():
-        if Path(path).exists() and Path(path).read_text().strip() == bad:
-            steps.append(f"run `sysctl -w {name}={good}` as root")
+    steps = [
+        f"run `sysctl -w {name}={good}` as root"
+        for name, bad, good in _SWITCHES
+        if (path := Path("/proc/sys", *name.split("."))).exists() and path.read_text().strip() == bad
+    ]
+    if os.geteuid() == 0 and any(not folder.stat().st_mode & 0o001 for folder in Path(sys.base_prefix).parents):
+        steps.append("install Python where every user may read it, or start the server as an ordinary user")
     if not landlock.find_version():
         steps.append("use Linux 5.13 or newer with Landlock switched on (kernel parameter lsm=landlock,...)")
-    steps = steps or [
-        "use Linux 5.12 or newer on x86-64 or arm64, in a container with --security-opt seccomp=unconfined"
-    ]
-    return (
-        f"To allow stronger isolation: {'; or '.join(steps)}. Or set SANDBOX_MIN_TIER higher, if you trust the users."
-    )
+    if not steps:
+        steps.append("use Linux 5.12 or newer on x86-64 or arm64; in a container, --security-opt seccomp=unconfined")
+    return f"To have stronger isolation: {'; or '.join(steps)}. Or raise SANDBOX_MIN_TIER, if you trust your users."

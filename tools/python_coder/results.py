@@ -8,7 +8,7 @@ from urllib.parse import quote_from_bytes
 from backend.core.contracts import ToolResult
 
 from .interpreter_client import Ending
-from .output import MAX_SHOWN, shorten
+from .output import clean
 
 STOPPED_EXIT_CODE = 124  # as `timeout` has it
 MAX_FILES = 100
@@ -31,9 +31,7 @@ class Call:
 
     session_id: str
     ending: Ending
-    stdout: str
-    stderr: str
-    stored: dict[str, str]  # stream or `value` -> the file that holds it whole
+    texts: dict[str, str]  # stdout, stderr, value: as they are to be shown
     files: tuple[File, ...]
     duration_s: float
     isolation: dict[str, Any]
@@ -43,19 +41,14 @@ class Call:
 
 def build_result(call: Call) -> ToolResult:
     ending = call.ending
-    error = _describe_failure(call)
-    texts = {
-        "stdout": shorten(call.stdout, MAX_SHOWN, call.stored.get("stdout", "")),
-        "stderr": shorten(call.stderr, MAX_SHOWN, call.stored.get("stderr", "")),
-        "value": shorten(ending.value, MAX_SHOWN, call.stored.get("value", "")),
-    }
+    error = clean(_describe_failure(call))
     files = [
         {"name": _printable(file.name), "size": file.size, "url": file_url(call.session_id, file.name)}
         for file in call.files[:MAX_FILES]
     ]
     data = {
-        **texts,
-        "value": texts["value"] or None,
+        **call.texts,
+        "value": call.texts["value"] or None,
         "files": files,
         "exit_code": _exit_code(ending),
         "duration_s": round(call.duration_s, 4),
@@ -64,7 +57,7 @@ def build_result(call: Call) -> ToolResult:
     metadata: dict[str, Any] = {"state_kept": ending.died is None, "notices": list(call.notices)}
     if len(call.files) > MAX_FILES:
         metadata["files_not_listed"] = len(call.files) - MAX_FILES
-    answer = _write_answer(texts, files, error, call)
+    answer = _write_answer(files, error, call)
     return ToolResult(success=not error, answer=answer, data=data, metadata=metadata, error=error or None)
 
 
@@ -74,7 +67,8 @@ def file_url(session_id: str, name: str) -> str:
     return f"/api/chat/sessions/{quote_from_bytes(session_id.encode(), safe='')}/files/{quote_from_bytes(raw)}"
 
 
-def _write_answer(texts: dict[str, str], files: list[dict[str, Any]], error: str, call: Call) -> str:
+def _write_answer(files: list[dict[str, Any]], error: str, call: Call) -> str:
+    texts = call.texts
     parts = [f"Note: {notice}" for notice in call.notices]
     for title, text in (("Output", texts["stdout"]), ("Value", texts["value"]), ("Errors", texts["stderr"])):
         if text.strip():

@@ -224,7 +224,7 @@ def _limit(limits: Limits, address_space: int, processes: int) -> None:
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_CPU, limits.cpu_s),
         (resource.RLIMIT_STACK, 16 * _MIB),
-        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CORE, 1),  # none: 0 would still feed a core_pattern that is a pipe
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_SIGPENDING, 256),

@@ -30,6 +30,7 @@ from . import linux, sandbox, session
 from .processes import count_own_threads, find_family, mapped_memory, measure, private_memory, scan
 
 WATCH_S = 0.25
+MEMORY_SLACK_MB = 64  # so that one process meets its own limit first, and a MemoryError with it
 SWEEP_ROUNDS = 100
 FORK_WAIT_S = 10
 _LIBRARIES = ("numpy", "pandas", "matplotlib.pyplot", "asyncio", "PIL.Image", "json", "csv", "statistics", "decimal")
@@ -163,7 +164,7 @@ class Zygote:
             family = find_family(interpreter.pid, table)
             usage = measure(family)
             memory = usage.memory - len(family) * self.own_memory  # each fork shares ours at first
-            if memory > limits.memory_mb << 20:
+            if memory > limits.memory_mb + MEMORY_SLACK_MB << 20:
                 interpreter.reason = f"its processes used more than {limits.memory_mb} MiB of memory"
             elif usage.threads > limits.processes + 4:
                 interpreter.reason = f"it ran more than {limits.processes} processes"
