@@ -48,7 +48,7 @@ def test_a_signal_ends_everything_that_was_started_and_nothing_else(tmp_path: Pa
 def test_a_script_that_runs_it_in_the_background_can_stop_it_as_ctrl_c_does(tmp_path: Path) -> None:
     lines = """
         bash "$0" >terminal.txt 2>&1 &
-        until grep --quiet "Ctrl-C stops everything" terminal.txt; do sleep 0.1; done
+        until grep --quiet "Ctrl-C stops everything" terminal.txt || ! kill -0 $!; do sleep 0.1; done
         kill -INT $!
         wait $!
     """
