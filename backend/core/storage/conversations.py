@@ -178,7 +178,7 @@ class Conversation:
 
     def _mend(self, fd: int) -> list[StoredMessage]:
         """Bring the locked file into order. Returns its messages also when the disk does not take the repair."""
-        data = _pread(fd, 0, os.fstat(fd).st_size)
+        data = os.pread(fd, os.fstat(fd).st_size, 0)
         found = salvage(data)
         entries = found.messages if found.torn_at is not None else renumber(found.messages)
         logger.warning("The file of %s was damaged: %d whole messages are kept.", self._session_id, len(entries))
