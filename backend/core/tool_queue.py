@@ -89,7 +89,8 @@ class ToolQueue:
         own = sum(waiter.username == username for waiter in self._waiters)
         if own > self._length_of_one:
             return TooManyRequests(
-                f"{self._length_of_one} of your calls wait for the tool {self._name} already. Wait for their results.",
+                f"As many of your calls as may ({self._length_of_one}) wait for the tool {self._name}. "
+                "Wait for their results.",
                 retry_after_s=RETRY_AFTER_S,
             )
         return None
