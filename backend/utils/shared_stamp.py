@@ -72,6 +72,7 @@ class SharedStamp:
         # The number stays the same, so that a reader in another thread never holds a closed one.
         os.dup2(fd, self._fd, inheritable=False)
         os.close(fd)
+        self._reread_at = 0.0
 
     async def close(self) -> None:
         """Wait for the changes under way, then let go of the file."""

@@ -13,6 +13,7 @@ from backend.core import identity as module
 from backend.core.errors import ApiError, Forbidden, TooManyRequests, Unauthorized
 from backend.core.identity import Principal, ToolCaller
 from backend.core.storage.database import users
+from backend.utils.shared_stamp import REREAD_S
 from tests.support.accounts import SECRET, OpenedAccounts, opened_accounts
 
 HERE = "192.0.2.1"
@@ -178,6 +179,7 @@ async def test_a_stamp_file_that_was_replaced_is_followed_after_the_recheck(
     await opened.authenticator.authenticate(token)
     async with opened_accounts(opened.settings.DATA_DIR) as other_process:
         await other_process.users.update("alice", disabled=True)
+    await asyncio.sleep(REREAD_S)
     with pytest.raises(Unauthorized):
         await opened.authenticator.authenticate(token)
 

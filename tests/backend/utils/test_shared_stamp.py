@@ -2,11 +2,12 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from backend.utils.shared_stamp import SharedStamp
+from backend.utils.shared_stamp import REREAD_S, SharedStamp
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ def test_a_truncated_file_reads_as_another_stamp_and_is_whole_after_the_next_cha
     stamp.renew()
     before = stamp.read()
     os.truncate(path, size)
+    time.sleep(REREAD_S)
     cut = stamp.read()
     assert cut != before
     stamp.renew()
