@@ -128,7 +128,8 @@ async def test_a_tool_that_does_not_stop_is_left_behind_with_its_place(monkeypat
     async with bench() as b:
         b.limit(timeout_s=0.1)
         async with aclosing(b.runs.run(b.tool, ToyArgs(act="resist", seconds=0.5), CONTEXT)) as run:
-            async for result in run:
+            async for item in run:
+                result = item
                 await asyncio.sleep(0.001)  # a slow reader: there is always one more message
         assert "within 0.1 s" in result.error
         assert b.tool.queue.running == 1
