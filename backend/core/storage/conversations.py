@@ -88,8 +88,13 @@ class Conversation:
         self._path = f"{folder}/{session_id}.json"  # a Path would cost as much as the system calls on it
 
     @_raises_storage_failed
-    def create(self, username: str, messages: Sequence[StoredMessage], *, created_at: float) -> None:
+    def create(
+        self, username: str, messages: Sequence[StoredMessage], *, created_at: float, durable: bool = False
+    ) -> None:
         """
+        Args:
+            durable: as for `append`.
+
         Raises:
             FileExistsError
         """
@@ -105,6 +110,8 @@ class Conversation:
             # Who looks through all the files at this moment is not to take this one for torn.
             fcntl.flock(fd, fcntl.LOCK_EX)
             _write(fd, data, 0)
+            if durable:
+                os.fdatasync(fd)
         except BaseException:
             Path(self._path).unlink(missing_ok=True)
             raise

@@ -89,16 +89,30 @@ class Sessions:
         return record
 
     async def create(
-        self, username: str, session_id: str, messages: Sequence[StoredMessage], *, title: str | None = None
+        self,
+        username: str,
+        session_id: str,
+        messages: Sequence[StoredMessage],
+        *,
+        title: str | None = None,
+        durable: bool = False,
+        prefix_digest: str | None = None,
     ) -> None:
-        """Make a session with an id from `new_session_id`, called after what the user says first."""
+        """Make a session with an id from `new_session_id`, called after what the user says first.
+
+        Args:
+            durable, prefix_digest: as for `append`.
+        """
         conversation = self._conversation(session_id)
         now = time.time()
         title = shorten_title(title) if title else make_title(messages)
         record = SessionRecord(session_id, username, title, created_at=now, updated_at=now, message_count=len(messages))
+        rows = [insert_row(record)]
+        if prefix_digest is not None:
+            rows += prefix_rows(session_id, prefix_digest, seq=len(messages))
         try:
             await self._database.write_rows(
-                [insert_row(record)], prepare=lambda: conversation.create(username, messages, created_at=now)
+                rows, prepare=lambda: conversation.create(username, messages, created_at=now, durable=durable)
             )
         except ApiError:
             await self._run(conversation.delete)
