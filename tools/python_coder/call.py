@@ -41,11 +41,10 @@ class House:
 
 
 async def run_call(
-    lease: Lease, code: str, timeout_s: float, context: ToolContext, house: House, stop: Stop
+    lease: Lease, code: str, timeout_s: float, folder: Path, context: ToolContext, house: House, stop: Stop
 ) -> ToolResult:
     """Run code in a leased interpreter. Nothing of it runs on when this returns."""
     stop.begun = True
-    folder = context.workspace.absolute()
     before = await asyncio.to_thread(workspace.list_files, folder, house.uid)
     limit_bytes = max(house.limits.disk_mb << 20, before.bytes_used)
     output = Output()

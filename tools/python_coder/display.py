@@ -3,8 +3,11 @@
 Runs inside the sandbox, with the user's objects: anything here may raise whatever their methods raise.
 """
 
+import functools
+import os
 import sys
 import traceback
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ MAX_FIGURES = 20
 MAX_VALUE = 1 << 20
 MAX_ERROR = 4000
 MAX_CHAIN = 8
+_saved: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def render_value(value: object) -> str:
@@ -81,15 +85,33 @@ def _keep_own_lines(report: traceback.TracebackException | None, workspace: str,
         _keep_own_lines(part, workspace, depth - 1)
 
 
+def note_own_saves() -> None:
+    """From now on know which figures the user's code has saved under a name of its own."""
+    figure: Any = sys.modules.get("matplotlib.figure")
+    if figure is None:
+        return
+    save = figure.Figure.savefig
+
+    @functools.wraps(save)
+    def savefig(self: Any, target: Any, *args: Any, **options: Any) -> Any:
+        result = save(self, target, *args, **options)
+        if isinstance(target, (str, os.PathLike)):
+            _saved.add(self)
+        return result
+
+    figure.Figure.savefig = savefig
+
+
 def save_figures(folder: str) -> None:
-    """Keep every open figure as a picture, and close it."""
+    """Keep every open figure as a picture, unless the code has done so itself, and close it."""
     pyplot: Any = sys.modules.get("matplotlib.pyplot")
     if pyplot is None:
         return
     number = 0
-    for figure in pyplot.get_fignums()[:MAX_FIGURES]:
-        number += 1
-        while (path := Path(folder, f"figure-{number}.png")).exists():
+    for figure in map(pyplot.figure, pyplot.get_fignums()[:MAX_FIGURES]):
+        if figure not in _saved:
             number += 1
-        pyplot.figure(figure).savefig(path, bbox_inches="tight")
+            while (path := Path(folder, f"figure-{number}.png")).exists():
+                number += 1
+            figure.savefig(path, bbox_inches="tight")
     pyplot.close("all")

@@ -129,6 +129,13 @@ class Pool:
                 self._freed.notify()
             self._forget()
 
+    async def end(self, session: str) -> None:
+        """Forget a session that will not come back."""
+        if seat := self._seats.get(session):
+            async with seat.lock:
+                await self._discard(seat, "")
+            self._seats.pop(session, None)
+
     async def _take_place(self, deadline: float) -> None:
         while self._places_taken >= self._max:
             idle = [seat for seat in self._seats.values() if seat.interpreter and not seat.lock.locked()]

@@ -100,10 +100,9 @@ async def examine(pool: Pool, scratch: Path, limits: Limits, uid: int) -> dict[s
         never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         async with pool.lease(folder.name, identity, reset=False, wait_s=TRIAL_TIMEOUT_S) as lease:
             ending = await lease.interpreter.run(code, TRIAL_TIMEOUT_S, output, never)
-        async with pool.lease(folder.name, identity, reset=True, wait_s=TRIAL_TIMEOUT_S):
-            pass  # an interpreter can be replaced
     finally:
         listener.close()
+        await pool.end(folder.name)
         for made in (folder, other):
             await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
     if ending.exit_code or ending.died:

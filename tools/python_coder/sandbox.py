@@ -19,7 +19,7 @@ from . import landlock, linux, seccomp
 WORKSPACE = "/workspace"
 _SCRATCH = Path("/scratch")
 _TMP = "/tmp"  # noqa: S108 (a file system of its own in every session)
-_CACHE = "/var/cache"
+CACHE = "/var/cache"
 _MIB = 1 << 20
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 _PYTHON_PARTS = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
@@ -89,13 +89,13 @@ def build_world(plan: Plan) -> None:
     for path, target in links.items():
         _inside(root, path).parent.mkdir(parents=True, exist_ok=True)
         _inside(root, path).symlink_to(target)
-    for folder in (WORKSPACE, _TMP, "/proc", _CACHE):
+    for folder in (WORKSPACE, _TMP, "/proc", CACHE):
         _inside(root, Path(folder)).mkdir(parents=True, exist_ok=True)
     for name, device in _DEVICE_LINKS.items():
         (root / "dev" / name).symlink_to(device)
     uid, gid = (plan.uid, plan.uid) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     _write_etc(root / "etc", uid, gid)
-    os.chown(_inside(root, Path(_CACHE)), uid, gid)
+    os.chown(_inside(root, Path(CACHE)), uid, gid)
     linux.mount("proc", f"{root}/proc", "proc", _QUIET)
     linux.change_root(str(root))
 

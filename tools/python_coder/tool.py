@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from backend.core.contracts import ToolContext, ToolFailure, ToolResult, ToolSpec, ToolStatus
+from backend.core.prompts import load_prompt
 from config import Settings
 
 from . import probes, workspace
@@ -19,13 +20,13 @@ from .call import House, Stop, run_call
 from .cgroups import ControlGroups
 from .pool import Pool, PoolBusy
 from .sandbox import Limits, Plan
-from .zygote_client import ZygoteFailed, default_uid
+from .zygote_client import HOME, ZygoteFailed, default_uid
 
 log = logging.getLogger(__name__)
 
 OVERHEAD_S = 15.0  # what a call may take beyond its code: a new interpreter, the interrupt's grace, counting files
 CLOSE_TIMEOUT_S = 10.0
-_PROMPT = Path(__file__).parents[2] / "prompts/tools/python_coder.txt"
+_ROOT = Path(__file__).parents[2]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 
 
@@ -33,14 +34,16 @@ class PythonCoder:
     def __init__(self, settings: Settings, *, first_tier: int = 1) -> None:
         self.spec = ToolSpec(
             name="python_coder",
-            description=_PROMPT.read_text(encoding="utf-8").strip(),
+            description=load_prompt("tools/python_coder").text.strip(),
             args=PythonCoderArgs,
             timeout_s=settings.DEFAULT_TOOL_TIMEOUT + OVERHEAD_S,
             concurrency=settings.PYTHON_MAX_INTERPRETERS,
         )
         self._settings = settings
         self._tiers = range(first_tier, settings.SANDBOX_MIN_TIER + 1)
-        self._scratch = settings.DATA_DIR.absolute() / "scratch"
+        self._here = Path.cwd()
+        self._scratch = self._here / settings.DATA_DIR / "scratch"
+        self._hidden = tuple({str(path) for path in (_ROOT, self._here, self._scratch.parent)})
         self._limits = Limits(
             memory_mb=settings.PYTHON_MEMORY_MB,
             processes=settings.PYTHON_MAX_PROCESSES,
@@ -63,7 +66,8 @@ class PythonCoder:
         groups = await asyncio.to_thread(ControlGroups.find)
         failures: list[str] = []
         for tier in self._tiers:
-            pool = Pool(self._plan(tier), groups, self._settings.PYTHON_MAX_INTERPRETERS, self._settings.PYTHON_IDLE_S)
+            plan = Plan(tier, str(self._scratch), self._hidden, self._uid, self._limits)
+            pool = Pool(plan, groups, self._settings.PYTHON_MAX_INTERPRETERS, self._settings.PYTHON_IDLE_S)
             try:
                 await asyncio.to_thread(self._prepare_scratch)
                 loaded = await pool.start()
@@ -83,7 +87,7 @@ class PythonCoder:
             enabled=False,
             reason=f"This machine cannot isolate code as SANDBOX_MIN_TIER={self._settings.SANDBOX_MIN_TIER} demands "
             f"({'; '.join(failures)}).",
-            how_to_enable=probes.advise(),
+            how_to_enable=await asyncio.to_thread(probes.advise),
         )
         log.warning("python_coder is off: %s %s", self._status.reason, self._status.how_to_enable)
 
@@ -121,7 +125,7 @@ class PythonCoder:
             log.error("python_coder: a call failed", exc_info=error)
 
     async def _call(self, pool: Pool, args: PythonCoderArgs, context: ToolContext, stop: Stop) -> ToolResult:
-        folder = context.workspace.absolute()
+        folder = self._here / context.workspace
         if folder.parent != self._scratch or not _SAFE_NAME.fullmatch(folder.name):
             raise ToolFailure("The session has no folder that code may use.")
         longest_s = self._settings.DEFAULT_TOOL_TIMEOUT
@@ -129,7 +133,7 @@ class PythonCoder:
         try:
             identity = await asyncio.to_thread(workspace.prepare, folder, self._uid)
             async with pool.lease(folder.name, identity, reset=args.reset, wait_s=longest_s) as lease:
-                return await run_call(lease, args.code, timeout_s, context, self._house, stop)
+                return await run_call(lease, args.code, timeout_s, folder, context, self._house, stop)
         except PoolBusy as error:
             raise ToolFailure(f"The code could not be run: {error}. Try again in a while.") from error
         except ZygoteFailed as error:
@@ -137,12 +141,8 @@ class PythonCoder:
         except OSError as error:
             raise ToolFailure(f"The code could not be run: the session's folder fails ({error.strerror}).") from error
 
-    def _plan(self, tier: int) -> Plan:
-        root = Path(__file__).parents[2]
-        hidden = {str(path) for path in (root, self._settings.DATA_DIR.absolute(), Path.cwd())}
-        return Plan(tier, str(self._scratch), tuple(sorted(hidden)), self._uid, self._limits)
-
     def _prepare_scratch(self) -> None:
         """The folder of the sessions' folders: whoever code runs as may pass through it, and not look around."""
         self._scratch.mkdir(parents=True, exist_ok=True)
         self._scratch.chmod(0o711 if self._uid != os.geteuid() else 0o700)
+        workspace.prepare(self._scratch / HOME, self._uid)

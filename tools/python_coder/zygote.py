@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import linux, sandbox, session
+from . import display, linux, sandbox, session
 from .processes import count_own_threads, find_family, mapped_memory, measure, private_memory, scan
 
 WATCH_S = 0.25
@@ -246,6 +246,7 @@ def _load_libraries() -> list[str]:
         pyplot.title("Title")
         pyplot.savefig(io.BytesIO(), format="png", bbox_inches="tight")
         pyplot.close("all")
+    display.note_own_saves()
     pandas: Any = sys.modules.get("pandas")
     if pandas is not None:
         pandas.read_csv(io.StringIO("a,b\n1,x\n")).groupby("b").sum().to_csv()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .sandbox import Plan
+from .sandbox import CACHE, Plan
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +22,13 @@ START_TIMEOUT_S = 60.0  # a cold disk reads the libraries for a while
 END_TIMEOUT_S = 5.0
 MAX_PACKET = 65536
 MAX_STDERR = 65536
+HOME = ".home"  # of the prepared parent in the sessions' folder, where it has no file system of its own
 _ROOT = Path(__file__).parents[2]
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); from tools.python_coder import zygote; zygote.main(int(sys.argv[2]))"
 )
 _ENVIRONMENT = {
     "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin",
-    "HOME": "/tmp",  # noqa: S108 (each session has a file system of its own there)
     "LANG": "C.UTF-8",
     "MPLBACKEND": "Agg",
     **{f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "NUMEXPR", "VECLIB_MAXIMUM")},
@@ -79,7 +79,8 @@ class Zygote:
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        environment = _ENVIRONMENT | ({"MPLCONFIGDIR": "/var/cache/matplotlib"} if plan.tier == 1 else {})
+        cache = CACHE if plan.tier == 1 else f"{plan.scratch}/{HOME}"
+        environment = _ENVIRONMENT | {"HOME": cache, "MPLCONFIGDIR": f"{cache}/matplotlib"}
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-c", _BOOT, str(_ROOT), str(theirs.fileno())),

@@ -1,5 +1,6 @@
 """A started tool for tests, and calls to it in one line."""
 
+import asyncio
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ class Coder:
 
 @asynccontextmanager
 async def started_coder(data_dir: Path, *, first_tier: int = 1, **settings: Any):
-    tool = PythonCoder(Settings(_env_file=None, DATA_DIR=data_dir, **{**LIMITS, **settings}), first_tier=first_tier)
+    values = Settings(_env_file=None, DATA_DIR=data_dir, **{**LIMITS, **settings})
+    tool = await asyncio.to_thread(PythonCoder, values, first_tier=first_tier)
     try:
         await tool.start()
         assert tool.status().enabled, tool.status()
