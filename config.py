@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     REACT_RETRY_ON_ERROR: bool = True
     PLAN_MAX_STEPS: Count = 10
     PLAN_MAX_RETRIES: Annotated[int, Field(ge=0)] = 2
+    AGENT_MAX_SECONDS: Seconds = 600.0  # time for one question; in its last fifth an agent only sums up
+    AGENT_MAX_TOKENS: Annotated[int, Field(ge=1000)] = 200_000  # of all model calls for one question, prompts included
+    AGENT_MODELS: dict[AgentType, str] = {}  # agent -> the model of a request that names none (JSON)
     TOOL_MODELS: dict[str, str] = {}  # tool name -> the model that works for it (JSON); others use the request's
 
     # --- Tools ----------------------------------------------------------------------------------------------------

@@ -3,9 +3,16 @@
 from collections.abc import Mapping
 
 from backend.agents.chat import ChatAgent
+from backend.agents.means import Means
+from backend.agents.react import ReActAgent
 from backend.core.contracts import Agent
 from backend.core.llm.base import ModelStream
 
 
-def make_agents(llm: ModelStream) -> Mapping[str, Agent]:
-    return {"chat": ChatAgent(llm)}
+def make_agents(llm: ModelStream, means: Means) -> Mapping[str, Agent]:
+    """Reads the agents' prompts: blocks.
+
+    Args:
+        llm: of plain chat, with prompts fitted to the model's window; agents fit their own.
+    """
+    return {"chat": ChatAgent(llm), "react": ReActAgent(means)}

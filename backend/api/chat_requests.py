@@ -107,7 +107,7 @@ def to_question(
         request,
         # The client's own tools are the client's business: a server-side agent stays out of it.
         agent="chat" if tools else wire.agent_type,
-        available_tools=tuple(wire.available_tools or ()),
+        available_tools=None if wire.available_tools is None else tuple(wire.available_tools),
         session_id=wire.session_id or headers.get(OWN_SESSION_HEADER),
         store=wire.store is not False and not _is_ui_task(request, headers),
         choices=wire.n or 1,

@@ -8,7 +8,6 @@ known client accepts:
 The role appears once; `id`, `created` and `model` never change; `finish_reason` is there and null until the last.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,8 @@ from backend.core.events import (
     Usage,
 )
 from backend.core.messages import ToolCall
+from backend.core.narration import narrate
+from backend.core.runs import kind_of
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -42,6 +43,7 @@ class CompletionHead:
     created: int  # Unix seconds
     model: str
     session_id: str | None
+    run_id: str | None = None  # of an agent's trace
 
     def fields(self, kind: str, backend: BackendSelected | None) -> dict[str, Any]:
         return {
@@ -54,8 +56,8 @@ class CompletionHead:
 
     def extensions(self, dropped_messages: int) -> dict[str, Any]:
         """Our own fields beside OpenAI's."""
-        fields: dict[str, Any] = {} if self.session_id is None else {"session_id": self.session_id}
-        return fields | ({"dropped_messages": dropped_messages} if dropped_messages else {})
+        fields = {"session_id": self.session_id, "run_id": self.run_id, "dropped_messages": dropped_messages or None}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class ChunkEncoder:
@@ -105,7 +107,9 @@ class ChunkEncoder:
             case BackendSelected() | HistoryTrimmed():  # another backend took over: the model's name stays
                 return lead
             case _:
-                return lead + start + self._close + b',"agent_event":' + _json(agent_event(event)) + b"}\n\n"
+                told = narrate(event)
+                line = b'"reasoning_content":' + _json(told) if told else b""
+                return lead + start + line + self._close + b',"agent_event":' + _json(agent_event(event)) + b"}\n\n"
 
     def end(self) -> bytes:
         """What follows the last event of the last choice; nothing where a choice did not finish."""
@@ -161,15 +165,15 @@ def tool_call_object(call: ToolCall) -> dict[str, Any]:
 
 def agent_event(event: Event) -> dict[str, Any]:
     """A step of an agent as clients see it: its fields, and its name as `type` (`tool_started`, ...)."""
-    kind = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in type(event).__name__)
-    return {"type": kind.lstrip("_"), **dataclasses.asdict(event)}
+    fields = {name: getattr(event, name) for name in event.__slots__ if name != "result"}
+    return {"type": kind_of(event), **{name: value for name, value in fields.items() if value is not None}}
 
 
 def _choice(index: int, answer: Answer) -> dict[str, Any]:
     calls = answer.tool_calls
     message: dict[str, Any] = {"role": "assistant", "content": answer.text or (None if calls else ""), "refusal": None}
-    if answer.reasoning:
-        message["reasoning_content"] = answer.reasoning
+    if answer.narration:
+        message["reasoning_content"] = answer.narration
     if calls:
         message["tool_calls"] = [tool_call_object(call) for call in calls]
     choice: dict[str, Any] = {"index": index, "message": message, "finish_reason": answer.finish_reason}

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from backend.agents.guards import Limits
+from backend.agents.means import Means
 from backend.agents.registry import make_agents
 from backend.api.metrics import Metrics
 from backend.core.contracts import Agent
@@ -17,6 +19,7 @@ from backend.core.llm.fallback import Fallback
 from backend.core.llm.fitting import Fitted
 from backend.core.llm.http import open_http_session
 from backend.core.llm.limited import Limited
+from backend.core.runs import Runs
 from backend.core.storage.api_keys import ApiKeys
 from backend.core.storage.database import Database
 from backend.core.storage.sessions import Sessions
@@ -40,6 +43,7 @@ class AppContext:
     api_keys: ApiKeys
     authenticator: Authenticator
     sessions: Sessions
+    runs: Runs
     catalog: ModelCatalog
     agents: Mapping[str, Agent]
     turns: Turns
@@ -73,7 +77,16 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             stack.push_async_callback(log.close)
         chain = Fallback(catalog, retry_after_s=settings.BACKEND_RETRY_S, observer=metrics)
         limited = Limited(Logged(chain, log, metrics), max_calls=settings.MAX_OPEN_CHATS, wait_s=MAX_CALL_WAIT_S)
-        agents = make_agents(Fitted(limited, catalog.context_tokens))
+        tool_client = ToolClient(
+            http,
+            settings.tools_url,
+            authenticator.make_service_token,
+            default_timeout_s=settings.DEFAULT_TOOL_TIMEOUT,
+            keepalive_s=settings.SSE_KEEPALIVE_S,
+        )
+        means = Means(limited, tool_client, catalog, _limits(settings), settings.TOOL_MODELS)
+        agents = await asyncio.to_thread(make_agents, Fitted(limited, catalog.context_tokens), means)
+        runs = Runs(settings.DATA_DIR)
         sessions = Sessions(database, settings.DATA_DIR)
         await sessions.start()
         stack.push_async_callback(sessions.close)
@@ -85,22 +98,31 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             api_keys=accounts.api_keys,
             authenticator=authenticator,
             sessions=sessions,
+            runs=runs,
             catalog=catalog,
             agents=agents,
             turns=Turns(
                 sessions,
                 catalog,
                 agents,
+                tool_client,
+                runs,
                 default_agent=settings.DEFAULT_AGENT,
+                agent_models=dict(settings.AGENT_MODELS.items()),
                 history=settings.MAX_CONVERSATION_HISTORY,
                 temperature=settings.DEFAULT_TEMPERATURE,
             ),
-            tool_client=ToolClient(
-                http,
-                settings.tools_url,
-                authenticator.make_service_token,
-                default_timeout_s=settings.DEFAULT_TOOL_TIMEOUT,
-                keepalive_s=settings.SSE_KEEPALIVE_S,
-            ),
+            tool_client=tool_client,
             started_at=time.monotonic(),
         )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_iterations=settings.REACT_MAX_ITERATIONS,
+        retry_on_error=settings.REACT_RETRY_ON_ERROR,
+        max_seconds=settings.AGENT_MAX_SECONDS,
+        max_tokens=settings.AGENT_MAX_TOKENS,
+        plan_max_steps=settings.PLAN_MAX_STEPS,
+        plan_max_retries=settings.PLAN_MAX_RETRIES,
+    )

@@ -15,6 +15,7 @@ from backend.core.events import (
     Usage,
 )
 from backend.core.messages import Message, ToolCall
+from backend.core.narration import narrate
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Answer:
     steps: list[Event] = field(default_factory=list)  # what an agent did on the way
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
+    _narration: list[str] = field(default_factory=list)  # the reasoning, and what was done in between
     _calls: list[ToolCallDelta] = field(default_factory=list)  # first pieces
     _arguments: list[list[str]] = field(default_factory=list)
 
@@ -40,6 +42,7 @@ class Answer:
                     self.logprobs += event.logprobs
             case ReasoningDelta():
                 self._reasoning.append(event.text)
+                self._narration.append(event.text)
             case ToolCallDelta():
                 if event.index == len(self._calls):
                     self._calls.append(event)
@@ -53,6 +56,7 @@ class Answer:
                 self.finish_reason, self.usage = event.finish_reason, event.usage
             case _:
                 self.steps.append(event)
+                self._narration.append(narrate(event))
 
     @property
     def text(self) -> str:
@@ -63,6 +67,11 @@ class Answer:
         return "".join(self._reasoning)
 
     @property
+    def narration(self) -> str:
+        """The reasoning with the agent's steps told in it, as it is streamed."""
+        return "".join(self._narration)
+
+    @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         return tuple(
             ToolCall(call.id or "", call.name or "", "".join(pieces))
@@ -71,7 +80,7 @@ class Answer:
 
     @property
     def is_empty(self) -> bool:
-        return not (self._text or self._reasoning or self._calls)
+        return not (self._text or self._reasoning or self._calls or self.steps)
 
     def to_message(self) -> Message:
         return Message("assistant", self.text, self.tool_calls, reasoning=self.reasoning or None)

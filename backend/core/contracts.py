@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from backend.core.events import Event
-from backend.core.llm.base import LLMRequest
+from backend.core.events import Event, ToolProgress
+from backend.core.llm.base import CallContext, LLMRequest, ToolDefinition
+from backend.core.messages import ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +98,27 @@ class Tool(Protocol):
         ...
 
 
+class ToolRunner(Protocol):
+    """What an agent sees of the tools."""
+
+    def run(
+        self, call: ToolCall, context: CallContext, *, rag_collection: str | None = None
+    ) -> AsyncGenerator[ToolProgress | ToolResult, None]:
+        """Yield a call's progress, then its result. Never raises: a call that failed has a result, too.
+
+        Closing the generator ends the call.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One question to be answered: all that an agent is given."""
 
     request: LLMRequest
-    available_tools: tuple[str, ...] = ()
+    tools: tuple[ToolDefinition, ...] = ()  # those of the server that an agent may use
     rag_collection: str | None = None
+    attachments: tuple[str, ...] = ()  # names of the files that came with the question
 
 
 class Agent(Protocol):

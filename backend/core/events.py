@@ -5,7 +5,10 @@ A backend yields deltas, an agent turns them into a run, an encoder writes the r
     backend stream = HistoryTrimmed? BackendSelected? (TextDelta | ReasoningDelta | ToolCallDelta)* Completed
     run            = AgentSelected? (PlanMade | step)* RunFinished
     step           = StepStarted? (HistoryTrimmed | BackendSelected | TextDelta | ReasoningDelta | ToolCallDelta)*
-                     (ToolStarted ToolProgress* ToolFinished)*
+                     (ToolStarted ToolProgress* ToolFinished)* StepFinished?
+
+Steps of a plan and calls of tools may run at the same time: their events then come interleaved, told apart by the
+step's `index` and the call's `call_id`.
 
 `TextDelta` is part of the answer itself; everything said on the way to it is a `ReasoningDelta`.
 `ToolCallDelta` is a call that the *client* is to run; tools that the server runs are `ToolStarted` ... `ToolFinished`.
@@ -103,10 +106,20 @@ class StepStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class StepFinished:
+    """The end of a step of a plan. A step that failed may be started again."""
+
+    index: int
+    success: bool
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
 class ToolStarted:
     call_id: str
     tool: str
     arguments: dict[str, Any]
+    step: int | None = None  # of a plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +135,9 @@ class ToolFinished:
     call_id: str
     tool: str
     success: bool
-    summary: str  # shortened for the stream; the whole result is in the trace
+    summary: str  # shortened for the stream
     duration_s: float
+    result: dict[str, Any] | None = None  # the whole of it: for the trace, never for the stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +151,7 @@ Event = (
     AgentSelected
     | PlanMade
     | StepStarted
+    | StepFinished
     | HistoryTrimmed
     | BackendSelected
     | TextDelta

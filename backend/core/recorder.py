@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from backend.core.answers import Answer
 from backend.core.errors import ApiError, NotFound
 from backend.core.messages import Message
+from backend.core.runs import Runs, Trace, describe_run
 from backend.core.storage import prefixes
 from backend.core.storage.conversations import StoredMessage
 from backend.core.storage.sessions import Sessions
@@ -22,6 +23,8 @@ class Recorder:
         agent: who answers.
         new: the session is made together with the question.
         seen: what a client that sends its whole history has sent, to know it again next time; None for others.
+        runs: where the traces of agents are kept.
+        trace: of this turn, where an agent answers.
     """
 
     def __init__(
@@ -34,7 +37,11 @@ class Recorder:
         agent: str,
         new: bool = False,
         seen: Sequence[Message] | None = None,
+        runs: Runs,
+        trace: Trace | None = None,
     ) -> None:
+        self.trace = trace
+        self._runs = runs
         self._sessions = sessions
         self._username = username
         self._session_id = session_id
@@ -70,12 +77,20 @@ class Recorder:
             agent=self._agent,
             finish_reason=answer.finish_reason,
             interrupted=interrupted,
+            run_id=self.trace.run_id if self.trace else None,
+            run_note=describe_run(answer.steps),
         )
         digest = None if self._seen is None else prefixes.digest((*self._seen, message))
         try:
             await self._sessions.append(self._session_id, [stored], durable=True, prefix_digest=digest)
         except NotFound:
             logger.info("A session was deleted while it was answered.")
+            return
+        if self.trace:
+            try:
+                await self._runs.keep(self.trace, answer, interrupted=interrupted)
+            except OSError as error:  # the answer itself is kept: that counts
+                logger.error("The trace %s could not be kept: %s", self.trace.run_id, error.strerror)
 
     async def keep_interrupted(self, answer: Answer, question: "asyncio.Task[None]") -> None:
         """Keep what there is of an answer that broke off. Never raises: why it broke off is what the caller tells."""

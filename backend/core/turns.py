@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from backend.core.answers import Answer
 from backend.core.attachments import Attachment, attach
 from backend.core.contracts import Agent, Turn
-from backend.core.errors import BadRequest
-from backend.core.events import Event, HistoryTrimmed, RunFinished
-from backend.core.llm.base import CallContext, LLMRequest
+from backend.core.errors import ApiError, BadRequest, Unavailable
+from backend.core.events import Event, HistoryTrimmed, RunFinished, ToolStarted
+from backend.core.llm.base import CallContext, LLMRequest, ToolDefinition
 from backend.core.llm.catalog import ModelCatalog
 from backend.core.messages import Message
 from backend.core.recorder import Recorder
+from backend.core.runs import Runs, Trace, new_run_id, with_run_notes
 from backend.core.storage import prefixes
 from backend.core.storage.sessions import Sessions, new_session_id
+from backend.core.tool_client import ToolClient
 
 AGENT_NAMES = ("chat", "react", "plan_execute", "auto")
 
@@ -35,7 +37,7 @@ class Question:
 
     request: LLMRequest
     agent: str | None = None  # None: the model's name tells, or the default
-    available_tools: tuple[str, ...] = ()
+    available_tools: tuple[str, ...] | None = None  # None: all that are on
     session_id: str | None = None
     store: bool = True
     choices: int = 1
@@ -53,6 +55,10 @@ class OpenTurn:
     answers: list[Answer]
     recorder: Recorder | None
     dropped_messages: int = 0  # stored messages that are too old to be sent along
+
+    @property
+    def run_id(self) -> str | None:
+        return self.recorder.trace.run_id if self.recorder and self.recorder.trace else None
 
     async def run(self, choice: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the events of one choice. The first choice is the one that the conversation keeps.
@@ -78,12 +84,17 @@ class OpenTurn:
                     if isinstance(event, HistoryTrimmed):
                         event = HistoryTrimmed(event.dropped_messages + self.dropped_messages)
                     answer.add(event)
+                    if recorder and recorder.trace:
+                        recorder.trace.add(event)
                     if isinstance(event, RunFinished):
                         if recorder and question:
                             await asyncio.shield(question)
                             await recorder.keep_answer(answer)
                         finished = True
                     yield event
+        except ApiError as error:
+            error.has_acted = any(isinstance(step, ToolStarted) for step in answer.steps)
+            raise
         finally:
             if recorder and question and not finished:
                 await recorder.keep_interrupted(answer, question)
@@ -115,6 +126,7 @@ class Turns:
     Args:
         history: how many stored messages are put before a new question.
         default_agent: of a request that names none.
+        agent_models: agent -> the model of a request that names none.
         temperature: of a request that names none.
     """
 
@@ -123,14 +135,20 @@ class Turns:
         sessions: Sessions,
         catalog: ModelCatalog,
         agents: Mapping[str, Agent],
+        tool_client: ToolClient,
+        runs: Runs,
         *,
         default_agent: str,
+        agent_models: Mapping[str, str],
         history: int,
         temperature: float,
     ) -> None:
         self._sessions = sessions
         self._catalog = catalog
         self._agents = agents
+        self._tool_client = tool_client
+        self._runs = runs
+        self._agent_models = agent_models
         self._default_agent = default_agent
         self._history = history
         self._temperature = temperature
@@ -139,7 +157,7 @@ class Turns:
         """Find the agent and the conversation of a question.
 
         Raises:
-            BadRequest: an agent or a combination that does not exist.
+            BadRequest: an agent, a tool or a combination that does not exist.
             NotFound: a session that is not the caller's.
             ModelNotFound, BackendUnavailable: nobody can answer.
         """
@@ -152,6 +170,9 @@ class Turns:
             )
         if question.choices > 1 and name != "chat":
             raise BadRequest("Agents give one answer: leave n out or set it to 1.", param="n")
+        if question.request.sampling.logprobs and name != "chat":
+            raise BadRequest("Agents give no logprobs: leave them out.", param="logprobs")
+        tools = await self._offer_tools(question, name, username)
         await self._catalog.candidates(model)
         if not question.store:
             joined = _Joined(None, None, await attach(question.request.messages, question.attachments, None))
@@ -170,7 +191,8 @@ class Turns:
             context=CallContext(request_id, username, joined.session_id, name),
         )
         answers = [Answer() for _ in range(question.choices)]
-        turn = Turn(request, question.available_tools, question.rag_collection)
+        names = tuple(attachment.name for attachment in question.attachments)
+        turn = Turn(request, tools, question.rag_collection, names)
         return OpenTurn(turn, agent, joined.session_id, answers, joined.recorder, joined.dropped_messages)
 
     def _choose_agent(self, question: Question) -> tuple[str, str]:
@@ -178,15 +200,41 @@ class Turns:
         prefix, slash, rest = question.request.model.partition("/")
         if slash and prefix in AGENT_NAMES:
             return question.agent or prefix, rest
-        return question.agent or self._default_agent, question.request.model
+        name = question.agent or self._default_agent
+        return name, question.request.model or self._agent_models.get(name, "")
+
+    async def _offer_tools(self, question: Question, agent: str, username: str) -> tuple[ToolDefinition, ...]:
+        """The tools that the agent may use: those that are asked for, or all that are on.
+
+        Raises:
+            BadRequest: one that does not exist, or is off.
+        """
+        wanted = question.available_tools
+        if agent == "chat" and not wanted:
+            return ()
+        try:
+            known = await self._tool_client.list_tools(username)
+        except Unavailable:
+            return ()  # an agent answers without tools, and says so
+        usable = {
+            tool.name: ToolDefinition(tool.name, tool.description, tool.parameters) for tool in known if tool.enabled
+        }
+        for name in wanted or ():
+            if name not in usable:
+                reason = next((f"is off: {tool.reason}" for tool in known if tool.name == name), "does not exist.")
+                names = ", ".join(usable) or "none"
+                raise BadRequest(f"The tool {name!r} {reason} Available: {names}.", param="available_tools")
+        return tuple(usable.values()) if wanted is None else tuple(usable[name] for name in dict.fromkeys(wanted))
 
     async def _continue_session(self, question: Question, session_id: str, username: str, agent: str) -> "_Joined":
         await self._sessions.open(username, session_id)
         stored = await self._sessions.history(session_id, last=self._history)
         own = await self._attach(question, session_id)
-        recorder = Recorder(self._sessions, username, session_id, own, agent=agent)
+        trace = _trace(session_id, agent)
+        recorder = Recorder(self._sessions, username, session_id, own, agent=agent, runs=self._runs, trace=trace)
         earlier = tuple(message.to_message() for message in stored)
-        return _Joined(session_id, recorder, _join(earlier, own), stored[0].seq - 1 if stored else 0)
+        messages = with_run_notes(_join(earlier, own), stored)
+        return _Joined(session_id, recorder, messages, stored[0].seq - 1 if stored else 0)
 
     async def _recognise_session(self, question: Question, username: str, agent: str) -> "_Joined":
         """The session of a client that sends its whole history: what it has seen tells where it goes on."""
@@ -198,8 +246,19 @@ class Turns:
         session_id = known or new_session_id()
         own = await self._attach(question, session_id)
         added = own[answered:] if known else own
-        recorder = Recorder(self._sessions, username, session_id, added, seen=seen, new=known is None, agent=agent)
-        return _Joined(session_id, recorder, own)
+        stored = await self._sessions.history(known, last=len(seen)) if known else ()
+        recorder = Recorder(
+            self._sessions,
+            username,
+            session_id,
+            added,
+            seen=seen,
+            new=known is None,
+            agent=agent,
+            runs=self._runs,
+            trace=_trace(session_id, agent),
+        )
+        return _Joined(session_id, recorder, with_run_notes(own, stored))
 
     async def _attach(self, question: Question, session_id: str) -> tuple[Message, ...]:
         messages = question.request.messages
@@ -216,6 +275,10 @@ class _Joined:
     recorder: Recorder | None
     messages: tuple[Message, ...]
     dropped_messages: int = 0  # stored messages that are left out
+
+
+def _trace(session_id: str, agent: str) -> Trace | None:
+    return None if agent == "chat" else Trace(new_run_id(), session_id, agent)
 
 
 def _join(earlier: tuple[Message, ...], own: tuple[Message, ...]) -> tuple[Message, ...]:

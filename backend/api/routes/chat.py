@@ -6,22 +6,22 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from backend.api.chat_requests import read_chat_request, to_question
 from backend.api.completions import ChunkEncoder, CompletionHead, completion_object
-from backend.api.deps import Caller, Context
+from backend.api.deps import authenticate_request, get_context, signed_in
 from backend.api.disconnects import stop_on_disconnect
 from backend.api.errors import JSONBytes
+from backend.api.hand_route import HandRoute
 from backend.api.pictures import fetch_pictures
 from backend.api.sse import RunResponse
 from backend.core.turns import OpenTurn
 from backend.models.chat import ChatCompletionRequest
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=HandRoute)
 
-# The body is read by hand: FastAPI's own way would cost more than everything else that this server does to a request.
 REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -30,16 +30,20 @@ REQUEST_BODY: dict[str, Any] = {
 }
 
 
-@router.post("/v1/chat/completions", openapi_extra=REQUEST_BODY)
-async def create_chat_completion(request: Request, caller: Caller, context: Context) -> Response:
+@router.post("/v1/chat/completions", openapi_extra=REQUEST_BODY, dependencies=[Depends(signed_in)])
+async def create_chat_completion(request: Request) -> Response:
     """Answer a conversation, in OpenAI's shape, as one object or as a stream of Server-Sent Events."""
+    caller = await authenticate_request(request)
+    context = await get_context(request)
     request_id: str = request.state.request_id
     async with read_chat_request(request) as (wire, attachments):
         question = to_question(wire, request.headers, attachments)
         messages = await fetch_pictures(question.request.messages)
         question = replace(question, request=replace(question.request, messages=messages))
         turn = await context.turns.open(question, username=caller.username, request_id=request_id)
-    head = CompletionHead(f"chatcmpl-{request_id}", int(time.time()), wire.model or "default", turn.session_id)
+    head = CompletionHead(
+        f"chatcmpl-{request_id}", int(time.time()), wire.model or "default", turn.session_id, turn.run_id
+    )
     if wire.stream:
         include_usage = bool(wire.stream_options and wire.stream_options.include_usage)
         encoder = ChunkEncoder(head, include_usage=include_usage, choices=question.choices)
@@ -82,6 +86,8 @@ def _headers(turn: OpenTurn) -> Mapping[str, str]:
     headers = {}
     if turn.session_id:
         headers["X-Session-ID"] = turn.session_id
+    if turn.run_id:
+        headers["X-Run-ID"] = turn.run_id
     if first.backend:
         headers["X-LLM-Backend"] = first.backend.backend
     if first.dropped_messages:

@@ -158,12 +158,13 @@ class ModelCatalog:
 
     def context_tokens(self, model: str) -> int | None:
         """The window of the model on the backend that is likely to answer; None where it is not known."""
-        found = self._find(model)
-        for entry, name in [pair for pair in found if pair[0].state != "down"] or found:
-            for info in entry.models or ():
-                if info.id == name:
-                    return info.context_tokens
-        return None
+        info = self._likely(model)
+        return info.context_tokens if info else None
+
+    def capabilities(self, model: str) -> frozenset[str]:
+        """What the model can do on the backend that is likely to answer; empty where it is not known."""
+        info = self._likely(model)
+        return info.capabilities if info else frozenset()
 
     async def candidates(self, model: str | None) -> list[Candidate]:
         """Who may answer for this name, first choice first. Never empty.
@@ -192,6 +193,14 @@ class ModelCatalog:
         entries = [entry for entry in self._entries if entry.backend.name in names]
         await self._look(entries, SECOND_LOOK_S)
         return self._down_sentences([entry for entry in entries if entry.state != "up"])
+
+    def _likely(self, model: str) -> ModelInfo | None:
+        found = self._find(model)
+        for entry, name in [pair for pair in found if pair[0].state != "down"] or found:
+            for info in entry.models or ():
+                if info.id == name:
+                    return info
+        return None
 
     def _find(self, model: str | None) -> list[tuple[_Entry, str]]:
         name = self._aliases.get(model, model) if model else DEFAULT

@@ -30,7 +30,7 @@ SEQ = re.compile(rb'\{"seq": ?(\d{1,15}),')
 
 _DECODER = json.JSONDecoder()  # slow, and stops after the first value
 _ROLES = frozenset(get_args(Role))
-_TEXTS = ("tool_call_id", "name", "reasoning", "model", "backend", "agent", "run_id", "finish_reason")
+_TEXTS = ("tool_call_id", "name", "reasoning", "model", "backend", "agent", "run_id", "run_note", "finish_reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class StoredMessage:
     backend: str | None = None
     agent: str | None = None
     run_id: str | None = None
+    run_note: str | None = None  # what the agent did for this answer, in short; see `runs.describe_run`
     finish_reason: str | None = None
     interrupted: bool = False  # the answer broke off
     usage: Usage | None = None

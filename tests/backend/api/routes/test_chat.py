@@ -282,7 +282,7 @@ async def test_a_picture_from_where_nobody_may_look_is_refused(
         (b"[" * 100_000, 400, None),
         (b'{"messages": [{"role": "user", "content": "x"}], "model": "no/such:model"}', 404, "model"),
         (b'{"messages": [{"role": "user", "content": "x"}], "agent_type": "wizard"}', 400, "agent_type"),
-        (b'{"messages": [{"role": "user", "content": "x"}], "agent_type": "react"}', 400, "agent_type"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "agent_type": "react", "n": 2}', 400, "n"),
     ],
 )
 async def test_a_bad_request_is_refused_in_openais_shape_and_leaves_nothing_behind(
