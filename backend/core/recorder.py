@@ -49,6 +49,7 @@ class Recorder:
         self._agent = agent
         self._new = new
         self._seen = seen
+        self._asked = False  # the question is kept
 
     async def keep_question(self) -> None:
         """Write the question; with it the session, when that is new.
@@ -57,14 +58,11 @@ class Recorder:
             StorageFailed, Unavailable: it could not be kept.
             NotFound: the session was deleted meanwhile.
         """
-        messages = [StoredMessage.from_message(message) for message in self._messages]
-        if self._new:
-            await self._sessions.create(self._username, self._session_id, messages)
-        else:
-            await self._sessions.append(self._session_id, messages)
+        await self._write([])
+        self._asked = True
 
     async def keep_answer(self, answer: Answer, *, interrupted: bool = False) -> None:
-        """Return when the answer is on the disk for good.
+        """Return when the answer is on the disk for good; and the question with it, if it is not there yet.
 
         Raises:
             StorageFailed, Unavailable: it could not be kept.
@@ -82,7 +80,7 @@ class Recorder:
         )
         digest = None if self._seen is None else prefixes.digest((*self._seen, message))
         try:
-            await self._sessions.append(self._session_id, [stored], durable=True, prefix_digest=digest)
+            await self._write([stored], durable=True, prefix_digest=digest)
         except NotFound:
             logger.info("A session was deleted while it was answered.")
             return
@@ -92,11 +90,25 @@ class Recorder:
             except OSError as error:  # the answer itself is kept: that counts
                 logger.error("The trace %s could not be kept: %s", self.trace.run_id, error.strerror)
 
-    async def keep_interrupted(self, answer: Answer, question: "asyncio.Task[None]") -> None:
+    async def keep_interrupted(self, answer: Answer, question: "asyncio.Task[None] | None") -> None:
         """Keep what there is of an answer that broke off. Never raises: why it broke off is what the caller tells."""
         try:
-            await question
+            if question:
+                await question
             if not answer.is_empty:
                 await self.keep_answer(answer, interrupted=True)
         except ApiError as error:
             logger.warning("An interrupted answer could not be kept: %s", error.message)
+
+    async def _write(
+        self, answer: list[StoredMessage], *, durable: bool = False, prefix_digest: str | None = None
+    ) -> None:
+        question = [] if self._asked else [StoredMessage.from_message(message) for message in self._messages]
+        if self._new and not self._asked:
+            await self._sessions.create(
+                self._username, self._session_id, [*question, *answer], durable=durable, prefix_digest=prefix_digest
+            )
+        else:
+            await self._sessions.append(
+                self._session_id, [*question, *answer], durable=durable, prefix_digest=prefix_digest
+            )

@@ -60,8 +60,12 @@ class OpenTurn:
     def run_id(self) -> str | None:
         return self.recorder.trace.run_id if self.recorder and self.recorder.trace else None
 
-    async def run(self, choice: int = 0) -> AsyncGenerator[Event, None]:
+    async def run(self, choice: int = 0, *, live: bool = True) -> AsyncGenerator[Event, None]:
         """Yield the events of one choice. The first choice is the one that the conversation keeps.
+
+        Args:
+            live: the client sees events as they come. Otherwise it sees nothing before the end, and the question is
+                kept together with the answer, in one write.
 
         Raises:
             ApiError: the run failed; what was said until then is kept.
@@ -77,7 +81,7 @@ class OpenTurn:
             async with aclosing(self.agent.run(self.turn)) as events:
                 async for event in events:
                     # A question is kept when somebody begins to answer it: one that fails leaves nothing behind.
-                    if recorder and question is None:
+                    if live and recorder and question is None:
                         question = asyncio.create_task(recorder.keep_question())
                     elif question and question.done():
                         question.result()  # raises when it could not be kept: the client learns it now, not at the end
@@ -87,8 +91,9 @@ class OpenTurn:
                     if recorder and recorder.trace:
                         recorder.trace.add(event)
                     if isinstance(event, RunFinished):
-                        if recorder and question:
+                        if question:
                             await asyncio.shield(question)
+                        if recorder:
                             await recorder.keep_answer(answer)
                         finished = True
                     yield event
@@ -96,12 +101,12 @@ class OpenTurn:
             error.has_acted = any(isinstance(step, ToolStarted) for step in answer.steps)
             raise
         finally:
-            if recorder and question and not finished:
+            if recorder and not finished:
                 await recorder.keep_interrupted(answer, question)
 
-    async def run_all(self) -> AsyncGenerator[tuple[int, Event], None]:
+    async def run_all(self, *, live: bool = True) -> AsyncGenerator[tuple[int, Event], None]:
         """Yield the events of all choices as they come, each with its choice's index."""
-        runs = [self.run(choice) for choice in range(len(self.answers))]
+        runs = [self.run(choice, live=live) for choice in range(len(self.answers))]
         waiting = {asyncio.ensure_future(anext(run)): choice for choice, run in enumerate(runs)}
         try:
             while waiting:

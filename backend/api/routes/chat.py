@@ -74,7 +74,7 @@ async def _frames(turn: OpenTurn, encoder: ChunkEncoder) -> AsyncGenerator[bytes
 
 async def _finish(turn: OpenTurn) -> None:
     """Run a turn to its end; its answers hold the result."""
-    events: AsyncGenerator[Any, None] = turn.run() if len(turn.answers) == 1 else turn.run_all()
+    events: AsyncGenerator[Any, None] = turn.run(live=False) if len(turn.answers) == 1 else turn.run_all(live=False)
     async with aclosing(events):
         async for _ in events:
             pass

@@ -1,8 +1,8 @@
 """Keep the prompt within the model's window, and say so when something had to be left out.
 
-No tokenizer is at hand for every backend, so the size of a prompt is estimated from its bytes. The estimate learns: each
-finished call tells how many tokens its bytes were, and a backend that refuses a prompt as too long tells the numbers.
-A backend never cuts on its own here (Ollama is told not to, llama.cpp does not).
+No tokenizer is at hand for every backend, so the size of a prompt is estimated from its bytes. The estimate learns:
+each finished call tells how many tokens its bytes were, and a backend that refuses a prompt as too long tells the
+numbers. A backend never cuts on its own here (Ollama is told not to, llama.cpp does not).
 """
 
 import dataclasses

@@ -65,7 +65,6 @@ class Sessions:
         self._scratch = data_dir / "scratch"
         self._uploads = data_dir / "uploads"
         self._runs = data_dir / "runs"
-        self._runs = data_dir / "runs"
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="session-read")
         self._recovery: asyncio.Task[None] | None = None
 
@@ -272,7 +271,6 @@ class Sessions:
             for session_id in ids:
                 remove_tree(safe_join(self._scratch, session_id))
                 remove_tree(safe_join(self._uploads, session_id))
-                remove_tree(safe_join(self._runs, session_id))
                 remove_tree(safe_join(self._runs, session_id))
 
         # Files first: a row without its file can be deleted again, a file without its row would be indexed again.
