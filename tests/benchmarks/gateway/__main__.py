@@ -18,9 +18,9 @@ from pathlib import Path
 
 import uvloop
 
-from tests.benchmarks.gateway import gateways, report, wire
+from tests.benchmarks.gateway import disk, gateways, report, wire
 from tests.benchmarks.gateway.load import Load, Sample, run
-from tests.benchmarks.gateway.processes import LOAD_CORES, SERVER_CORES, Processes, StartFailed
+from tests.benchmarks.gateway.processes import LOAD_CORES, SCRATCH, SERVER_CORES, Processes, StartFailed
 
 CHOICES = ("starlette", "litellm", "ours")
 ROUNDS, SECONDS = 3, 1.5
@@ -35,12 +35,15 @@ def main() -> None:
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (ROUNDS, SECONDS)
     seconds = options.seconds or seconds
     loads = tuple(load for load in report.LOADS if not options.quick or load is not report.SPREAD)
-    with Processes() as processes:
+    with Processes(options.folder) as processes:
+        disk_costs = disk.measure(processes.folder)
+        _say(f"disk: {disk_costs}")
         contestants = list(_start(processes, options))
         os.sched_setaffinity(0, LOAD_CORES)
         samples = uvloop.run(_measure(contestants, loads, rounds, seconds))
     print(f"\n{rounds} x {seconds:g} s a load; {_cores()}; Python {platform.python_version()}; ", end="")
-    print(f"LiteLLM {gateways.LITELLM_VERSION}; {time.monotonic() - started:.0f} s in all\n")
+    print(f"LiteLLM {gateways.LITELLM_VERSION}; {time.monotonic() - started:.0f} s in all")
+    print(f"disk: {disk_costs}\n")
     print(report.table(samples, [contestant.name for contestant in contestants]))
 
 
@@ -52,6 +55,7 @@ def _options() -> argparse.Namespace:
         "--seconds", type=float, help=f"of each load in each round ({SECONDS:g}; quick {QUICK_SECONDS:g})"
     )
     parser.add_argument("--peer-venv", type=Path, default=gateways.PEER_VENV, help="where LiteLLM is (%(default)s)")
+    parser.add_argument("--folder", type=Path, default=SCRATCH, help="where data is kept during the run (%(default)s)")
     options = parser.parse_args()
     options.only = options.only.split(",")
     if unknown := set(options.only) - set(CHOICES):

@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Self
 
 ROOT = Path(__file__).resolve().parents[3]
-# Not the system's temporary folder: that may be memory, where storing costs nothing, or so full that it costs too much.
 SCRATCH = Path.home() / ".cache" / "llm-api-server-bench"
 _CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORES = _CORES[:1]
@@ -46,12 +45,18 @@ class Server:
 
 
 class Processes:
-    """Starts servers in a scratch folder on a real disk and, on leaving, ends them all and removes it."""
+    """Starts servers with a folder for their data, made in `parent`; on leaving, ends them all and removes it.
+
+    `parent` is not the system's temporary folder: that may be memory, where storing costs nothing.
+    """
+
+    def __init__(self, parent: Path = SCRATCH) -> None:
+        self._parent = parent
+        self._servers: list[Server] = []
 
     def __enter__(self) -> Self:
-        self._servers: list[Server] = []
-        SCRATCH.mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix="run-", dir=SCRATCH))
+        self._parent.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="run-", dir=self._parent))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
