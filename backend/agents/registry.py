@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
+from backend.agents.auto import AutoAgent
 from backend.agents.chat import ChatAgent
 from backend.agents.means import Means
+from backend.agents.plan_execute import PlanExecuteAgent
 from backend.agents.react import ReActAgent
 from backend.core.contracts import Agent
 from backend.core.llm.base import ModelStream
@@ -15,4 +17,9 @@ def make_agents(llm: ModelStream, means: Means) -> Mapping[str, Agent]:
     Args:
         llm: of plain chat, with prompts fitted to the model's window; agents fit their own.
     """
-    return {"chat": ChatAgent(llm), "react": ReActAgent(means)}
+    agents: dict[str, Agent] = {
+        "chat": ChatAgent(llm),
+        "react": ReActAgent(means),
+        "plan_execute": PlanExecuteAgent(means),
+    }
+    return agents | {"auto": AutoAgent(means, agents)}

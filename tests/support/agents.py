@@ -5,7 +5,7 @@ async with running_agents(tmp_path, fake) as server:
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from backend.api.app import create_app
 from backend.api.tools_app import create_tools_app
 from tests.support.fake_llamacpp import FakeLlamaCpp
 from tests.support.fake_ollama import FakeModel, FakeOllama
+from tests.support.llm_script import Reply
 from tests.support.server import make_settings
 from tests.support.serving import running
 from tests.support.toy_tool.tool import ToyTool
@@ -25,17 +26,31 @@ SECRET = "the secret of both servers in these tests"
 PLACE = "tests.support.toy_tool.tool"
 TOYS = {"toy": f"{PLACE}:ToyTool"}
 CHAT = "/v1/chat/completions"
-NATIVE = FakeModel(capabilities=("completion", "tools"))
+Choice = Callable[[list[dict[str, Any]]], Reply]
 
 
-def native_model(**fields: Any) -> FakeOllama:
-    """A model server whose model calls tools as its template has it."""
-    return FakeOllama([FakeModel(capabilities=("completion", "tools"), **fields)])
+class NativeModel(FakeOllama):
+    """A model server whose model calls tools as its template has it. `choose` answers from the messages of a call."""
+
+    choose: Choice | None = None
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__([FakeModel(capabilities=("completion", "tools"), **fields)])
+
+    def next_reply(self, messages: list[dict[str, Any]]) -> Reply:
+        return self.choose(messages) if self.choose else super().next_reply(messages)
 
 
-def constrained_model(**fields: Any) -> FakeLlamaCpp:
+class ConstrainedModel(FakeLlamaCpp):
     """A model server whose template knows no tools."""
-    return FakeLlamaCpp(supports_tools=False, **fields)
+
+    choose: Choice | None = None
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(supports_tools=False, **fields)
+
+    def next_reply(self, messages: list[dict[str, Any]]) -> Reply:
+        return self.choose(messages) if self.choose else super().next_reply(messages)
 
 
 @dataclass
