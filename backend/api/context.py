@@ -45,6 +45,7 @@ class AppContext:
     sessions: Sessions
     runs: Runs
     catalog: ModelCatalog
+    prompt_log: PromptLog | None
     agents: Mapping[str, Agent]
     turns: Turns
     tool_client: ToolClient
@@ -100,6 +101,7 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             sessions=sessions,
             runs=runs,
             catalog=catalog,
+            prompt_log=log,
             agents=agents,
             turns=Turns(
                 sessions,

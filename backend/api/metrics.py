@@ -40,6 +40,9 @@ class Metrics:
         self.backend_up = Gauge(
             "llm_backend_up", "1 while a backend answers its probe.", ["backend"], registry=self.registry
         )
+        self.prompt_log_dropped = Gauge(
+            "prompt_log_dropped", "Model calls that the prompt log could not keep.", registry=self.registry
+        )
         self.backend_failures = Counter(
             "llm_backend_failures", "Calls that a backend failed.", ["backend", "reason"], registry=self.registry
         )

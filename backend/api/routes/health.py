@@ -48,4 +48,6 @@ async def metrics(caller: Caller, context: Context) -> Response:
     """Counters for Prometheus (give it a bearer token)."""
     for state in context.catalog.states():
         context.metrics.backend_up.labels(state.name).set(state.state == "up")
+    if context.prompt_log:
+        context.metrics.prompt_log_dropped.set(context.prompt_log.dropped)
     return Response(context.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -135,8 +135,7 @@ class BackendConnection:
                 raise call.refusal(response.status, await self._read_error(response))
             while decoder.completed is None:
                 try:
-                    async with asyncio.timeout_at(deadline):
-                        data = await response.content.readany()
+                    data = await _read_some(response.content, deadline)
                     silent = True
                     for event in decoder.feed(data) if data else decoder.end():
                         silent = False
@@ -193,6 +192,14 @@ def _symptom(error: Exception) -> str:
     return "closed the connection in the middle of an answer"
 
 
+async def _read_some(content: aiohttp.StreamReader, deadline: float) -> bytes:
+    """What has arrived, or else what comes next; nothing at the end. A deadline costs more than most reads do."""
+    if data := content.read_nowait():
+        return data
+    async with asyncio.timeout_at(deadline):
+        return await content.readany()
+
+
 async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """Raises: WireError, for a body of more than `limit` bytes."""
     content = bytearray()
@@ -205,6 +212,8 @@ async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 async def reach_end(response: aiohttp.ClientResponse) -> None:
     """Read to the end of the body, so that the connection can be used again. Nothing is lost if that fails."""
+    if response.content.at_eof():
+        return
     try:
         async with asyncio.timeout(END_OF_BODY_TIMEOUT_S):
             while await response.content.readany():
