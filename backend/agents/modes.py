@@ -7,6 +7,7 @@ the decision to give one. Both keep their side of the conversation in the transc
     reading = Calls | Reply | Decided | Malformed
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import orjson
 
 from backend.agents.listening import Said
-from backend.agents.text_calls import TextCall, final_answer_in, find_calls, is_promise
+from backend.agents.text_calls import TextCall, final_answer_in, find_calls, is_cut_call, is_promise
 from backend.agents.tool_calls import Call, Outcome
 from backend.agents.toolset import Toolset, dump_arguments, parse_json
 from backend.agents.transcript import Transcript
@@ -23,6 +24,7 @@ from backend.core.llm.wire import new_call_id
 from backend.core.messages import Message, ToolCall
 from backend.core.prompts import load_prompt
 
+MAX_CALLS = 8  # in one step
 MAX_THOUGHT = 400
 MAX_INPUT = 2_000  # a longer text limit makes a grammar that engines refuse; the tool checks the real one
 MAX_DECISION_TOKENS = 2_048
@@ -87,9 +89,12 @@ class Native:
     def read(self, said: Said) -> Reading:
         if not said.calls:
             return read_text(said, self._tools)
-        calls, refused = [], []
+        calls: list[Call] = []
+        refused = []
         for asked in said.calls:
             try:
+                if len(calls) == MAX_CALLS:
+                    raise ValueError(f"these are too many calls at once: at most {MAX_CALLS} are made.")
                 calls.append(_checked(self._tools, asked.id, asked.name, asked.arguments))
             except ValueError as error:
                 refused.append((asked, str(error)))
@@ -167,11 +172,27 @@ def read_text(said: Said, tools: Toolset) -> Reading:
         return _read_text_calls(asked, tools)
     if answer := final_answer_in(text):
         return Reply(answer)
+    if tools and is_cut_call(text, tools):
+        problem = "it is not whole, or not valid JSON."
+        nudge = load_prompt("agents/nudge_call").fill(problem=problem, tools=", ".join(tools.names))
+        return Malformed(nudge, "a call that was cut off")
     if not text.strip("\u200b\ufeff\u00ad\x00"):
         return Malformed(load_prompt("agents/nudge_empty").text, "an empty reply")
     if tools and said.finish_reason != "length" and is_promise(text):
         return Malformed(load_prompt("agents/nudge_promise").text, "a promise to act, without acting")
     return Reply(text)
+
+
+def read_answer(said: Said, tools: Toolset) -> Reading:
+    """What came when an answer in words was asked for. Small models go on with the JSON that they wrote before."""
+    text = said.text.strip()
+    if not re.match(r"\{\s*(?:\}|\"(?:thought|action|answer)\")", text):
+        return read_text(said, tools)
+    given = parse_json(text)
+    words = given.get("answer") or given.get("input") if isinstance(given, dict) else None
+    if isinstance(words, str) and words.strip():
+        return Reply(words.strip())
+    return Malformed(load_prompt("agents/nudge_empty").text, "a step instead of an answer")
 
 
 def _read_text_calls(asked: Sequence[TextCall], tools: Toolset) -> Reading:
@@ -182,7 +203,7 @@ def _read_text_calls(asked: Sequence[TextCall], tools: Toolset) -> Reading:
         except ValueError as error:
             problems.append(str(error))
     if calls:
-        return Calls(tuple(calls))
+        return Calls(tuple(calls[:MAX_CALLS]))
     nudge = load_prompt("agents/nudge_call").fill(problem=" ".join(problems), tools=", ".join(tools.names))
     return Malformed(nudge, "a call that cannot be made")
 

@@ -20,7 +20,7 @@ from backend.agents.guards import Budget, Watch
 from backend.agents.listening import Said
 from backend.agents.means import Means
 from backend.agents.model_calls import ModelCalls
-from backend.agents.modes import Calls, Constrained, Malformed, Mode, Native, Reading, Reply, describe_tools, read_text
+from backend.agents.modes import Calls, Constrained, Malformed, Mode, Native, Reading, Reply, describe_tools, read_answer
 from backend.agents.tool_calls import Call, Caller, Outcome
 from backend.agents.toolset import Toolset
 from backend.agents.transcript import Transcript
@@ -178,7 +178,7 @@ class ReActRun:
             if said.broken_off and gate.has_let_through:
                 yield self._give_up(f"it was {said.broken_off}")
                 return
-            reading = Reply(said.text) if formed and said.text.strip() else read_text(said, self._tools)
+            reading = Reply(said.text) if formed and said.text.strip() else read_answer(said, self._tools)
             if gate.has_let_through or isinstance(reading, Reply):
                 if isinstance(reading, Reply) and (rest := gate.open() if gate.has_let_through else reading.text):
                     yield self._say(rest)

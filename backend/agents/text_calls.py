@@ -74,6 +74,14 @@ def find_calls(text: str, tools: Toolset) -> list[TextCall]:
     return [call for call in found if call.explicit or tools.find(call.name)]
 
 
+def is_cut_call(text: str, tools: Toolset) -> bool:
+    """Whether the text is the beginning of a call that was not written to its end."""
+    if not (_EXPLICIT.search(text) or re.match(r"\s*(?:```\w*\s*)?[\[{]", text)):
+        return False
+    names_a_tool = any(f'"{name}"' in text or f"={name}" in text for name in tools.names)
+    return names_a_tool and parse_json(_unfenced(text)) is None
+
+
 def is_promise(text: str) -> bool:
     """Whether the text only says what its writer is about to do."""
     text = text.strip()
