@@ -9,75 +9,10 @@ import pytest
 from aiohttp import web
 
 from backend.core.errors import BadRequest
-from backend.utils.remote_images import IPAddress, fetch_image, image_type, is_public_address
+from backend.utils.guarded_fetch import IPAddress
+from backend.utils.remote_images import fetch_image, image_type
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\x00" * 100
-
-
-@pytest.mark.parametrize(
-    "ip",
-    [
-        "127.0.0.1",
-        "127.8.9.10",
-        "0.0.0.0",
-        "10.1.2.3",
-        "172.16.0.1",
-        "172.31.255.255",
-        "192.168.1.1",
-        "169.254.169.254",  # metadata of most clouds
-        "100.100.100.200",  # of one more
-        "168.63.129.16",  # and one more
-        "192.0.0.192",
-        "198.18.0.1",
-        "192.0.2.1",
-        "198.51.100.7",
-        "203.0.113.9",
-        "192.88.99.1",
-        "224.0.0.1",
-        "240.0.0.1",
-        "255.255.255.255",
-        "::",
-        "::1",
-        "::7f00:1",
-        "fe80::1",
-        "fe80::1%eth0",
-        "2606:4700:4700::1111%1",
-        "fc00::1",
-        "fd00:ec2::254",
-        "fec0::1",
-        "ff02::1",
-        "2001:db8::1",
-        "3fff::1",
-        "2001::1",
-        "64:ff9b:1::1",
-        "100::1",
-        "::ffff:127.0.0.1",
-        "::ffff:10.0.0.1",
-        "::ffff:169.254.169.254",
-        "2002:7f00:1::",  # 6to4 of 127.0.0.1
-        "2002:c0a8:101::1",  # 6to4 of 192.168.1.1
-        "64:ff9b::7f00:1",  # NAT64 of 127.0.0.1
-        "64:ff9b::a00:1",
-    ],
-)
-def test_addresses_inside_are_not_public(ip: str) -> None:
-    assert not is_public_address(ip)
-
-
-@pytest.mark.parametrize(
-    "ip",
-    [
-        "1.1.1.1",
-        "8.8.8.8",
-        "172.32.0.1",
-        "2606:4700:4700::1111",
-        "::ffff:1.1.1.1",
-        "2002:101:101::1",
-        "64:ff9b::808:808",
-    ],
-)
-def test_addresses_of_the_internet_are_public(ip: str) -> None:
-    assert is_public_address(ip)
 
 
 @pytest.mark.parametrize(
