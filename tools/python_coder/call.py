@@ -59,8 +59,9 @@ async def run_call(
         await asyncio.gather(watch, show, return_exceptions=True)  # a listener that failed has no say in the result
     duration_s = time.monotonic() - began
 
-    notices = [f"The interpreter is new ({lease.notice}): variables of earlier calls are gone, files are still there."]
-    notices = notices if lease.notice else []
+    notices: list[str] = []
+    if lease.notice:
+        notices.append(f"The interpreter is new ({lease.notice}): variables of earlier calls are gone, files are not.")
     settling = asyncio.to_thread(_settle, folder, house.uid, before, limit_bytes, output, ending, notices)
     texts, after = await settling
     group = lease.group
@@ -99,7 +100,7 @@ def _settle(
     """Bring the folder within its bounds, and keep whole what the result shortens. Blocks."""
     after = workspace.list_files(folder, uid)
     if excess := workspace.find_excess(after, limit_bytes):
-        workspace.trim(folder, uid, before, limit_bytes)
+        after = workspace.trim(folder, uid, before, limit_bytes)
         notices.append(f"Files of this call were removed: {excess}.")
     raw = {name: bytes(output.data[name]) for name in STREAMS} | {"value": ending.value.encode("utf-8", "replace")}
     texts: dict[str, str] = {}
@@ -111,4 +112,4 @@ def _settle(
             whole = workspace.save_text(folder, uid, name, data)
             stored = True
         texts[name] = shorten(text, MAX_SHOWN, whole)
-    return texts, workspace.list_files(folder, uid) if excess or stored else after
+    return texts, workspace.list_files(folder, uid) if stored else after

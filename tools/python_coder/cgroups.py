@@ -28,10 +28,6 @@ class ControlGroup:
     def __init__(self, folders: list[Path]) -> None:
         self._folders = folders
 
-    def add(self, pid: int) -> None:
-        for folder in self._folders:
-            (folder / "cgroup.procs").write_text(str(pid))
-
     def ran_out_of_memory(self) -> bool:
         for folder in self._folders:
             for name in ("memory.events", "memory.oom_control"):
@@ -77,8 +73,8 @@ class ControlGroups:
     def __bool__(self) -> bool:
         return bool(self._parents)
 
-    def create(self, number: int, bounds: Bounds) -> ControlGroup:
-        """Make the group of one session.
+    def create(self, number: int, bounds: Bounds, pid: int) -> ControlGroup:
+        """Make the group of one session, with its first process in it.
 
         Raises:
             OSError: the kernel refused.
@@ -99,6 +95,7 @@ class ControlGroups:
                 for name, value in values.items():
                     if (folder / name).exists():
                         (folder / name).write_text(str(value))
+                (folder / "cgroup.procs").write_text(str(pid))
         except OSError:
             group.remove()
             raise

@@ -37,6 +37,8 @@ class Ending:
 
 class Interpreter:
     def __init__(self, zygote: Zygote, session: str) -> None:
+        if zygote.lost.is_set():
+            raise ZygoteFailed("the prepared parent is gone")
         self._zygote = zygote
         self._loop = asyncio.get_running_loop()
         self._control, theirs = socket.socketpair()
@@ -48,6 +50,7 @@ class Interpreter:
         self._reply: asyncio.Future[list[bytes]] | None = self._loop.create_future()
         self._output: Output | None = None
         self._calls = 0
+        self.at_rest = True  # nothing of it runs
         self.pid = 0  # as the server's own process tree has it
         self._key, listener = zygote.start_interpreter(session, (theirs.fileno(), pipes[0][1], pipes[1][1]))
         self.exited, self._resting = listener.exited, listener.resting
@@ -88,6 +91,7 @@ class Interpreter:
     async def run(self, code: str, timeout_s: float, output: Output, stop: asyncio.Future[str]) -> Ending:
         """Run code for so long at most, or until `stop` says why not. Nothing of it runs on when this returns."""
         self._calls += 1
+        self.at_rest = False
         token = os.urandom(16).hex().encode()
         self._output, self._reply = output, self._loop.create_future()
         self._zygote.wake(self._key)
@@ -126,6 +130,7 @@ class Interpreter:
                     async with asyncio.timeout(END_TIMEOUT_S):
                         await self._resting.wait()
                 if self._resting.is_set():
+                    self.at_rest = True
                     died = self.exited.result() if self.exited.done() else None
                     return Ending(int(code) & 0xFF, _text(value), _text(error), stopped, died)
             else:

@@ -7,7 +7,7 @@ next call gets a new one and is told why its variables are gone. So is a session
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -117,16 +117,17 @@ class Pool:
             if seat.interpreter is None:
                 await self._take_place(deadline)
                 await self._seat_interpreter(seat, session, folder)
-            notice, seat.gone = seat.gone, ""
             assert seat.interpreter is not None
-            yield Lease(seat.interpreter, seat.group, notice)
+            yield Lease(seat.interpreter, seat.group, seat.gone)
+            seat.gone = ""  # it has been told, and so has the end of an interpreter that died in this call
             if not seat.interpreter.alive:
                 await self._discard(seat, "")
         finally:
+            if seat.interpreter and not seat.interpreter.at_rest:
+                await self._discard(seat, "an earlier call broke off")
             seat.used_at = time.monotonic()
             seat.lock.release()
-            async with self._freed:
-                self._freed.notify()
+            await self._wake_waiting()
             self._forget()
 
     async def end(self, session: str) -> None:
@@ -135,6 +136,7 @@ class Pool:
             async with seat.lock:
                 await self._discard(seat, "")
             self._seats.pop(session, None)
+            await self._wake_waiting()
 
     async def _take_place(self, deadline: float) -> None:
         while self._places_taken >= self._max:
@@ -145,6 +147,10 @@ class Pool:
             async with self._freed:
                 await _before(deadline, self._freed.wait(), "every interpreter is busy")
         self._places_taken += 1
+
+    async def _wake_waiting(self) -> None:
+        async with self._freed:
+            self._freed.notify_all()
 
     async def _seat_interpreter(self, seat: Seat, session: str, folder: tuple[int, int]) -> None:
         interpreter: Interpreter | None = None
@@ -165,13 +171,11 @@ class Pool:
         limits = self._plan.limits
         self._made += 1
         memory = ((limits.memory_mb + limits.tmp_mb) << 20) + GROUP_SLACK
-        group = await asyncio.to_thread(self._groups.create, self._made, Bounds(memory, limits.processes + 8))
+        bounds = Bounds(memory, limits.processes + 8)
         try:
-            await asyncio.to_thread(group.add, pid)
-        except BaseException:
-            await asyncio.to_thread(group.remove)
-            raise
-        return group
+            return await asyncio.to_thread(self._groups.create, self._made, bounds, pid)
+        except OSError as error:
+            raise ZygoteFailed(f"no control group: {error.strerror}") from error
 
     async def _find_zygote(self) -> Zygote:
         async with self._zygote_lock:
@@ -226,9 +230,9 @@ class Pool:
                     return
 
 
-async def _before(deadline: float, waiting: object, what: str) -> None:
+async def _before(deadline: float, waiting: Awaitable[object], what: str) -> None:
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
-            await waiting  # type: ignore[misc]
+            await waiting
     except TimeoutError:
         raise PoolBusy(what) from None

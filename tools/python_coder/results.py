@@ -12,11 +12,13 @@ from .output import clean
 
 STOPPED_EXIT_CODE = 124  # as `timeout` has it
 MAX_FILES = 100
-_HINTS = (
-    (("PermissionError: [Errno 1]", "gaierror", "URLError", "ConnectionError"), "There is no network in here."),
-    (("ModuleNotFoundError",), "Packages cannot be installed in here: use those that are there."),
-    (("EOFError",), "There is nobody to answer input(): put the values into the code."),
-)
+_HINTS = {
+    "gaierror": "There is no network in here.",
+    "URLError": "There is no network in here.",
+    "ConnectionError": "There is no network in here.",
+    "ModuleNotFoundError": "Packages cannot be installed in here: use those that are there.",
+    "EOFError": "There is nobody to answer input(): put the values into the code.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def _describe_failure(call: Call) -> str:
             return ""
         if ending.stopped:
             return f"The code was stopped: {ending.stopped}. Its variables are kept."
-        hint = next((hint for signs, hint in _HINTS if any(sign in ending.error for sign in signs)), "")
+        hint = next((hint for sign, hint in _HINTS.items() if sign in ending.error), "")
         return f"{ending.error or f'exit code {ending.exit_code}'}{f' ({hint})' if hint else ''}"
     reason = ending.stopped or ending.died.reason
     if reason:

@@ -59,6 +59,7 @@ class Plan:
     hidden: tuple[str, ...]  # the servers' own folders: out of sight even where they lie below a system folder
     uid: int  # whom to become when we are root
     limits: Limits
+    libraries: tuple[str, ...]  # modules that are loaded before any session begins
 
 
 def open_namespaces() -> None:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import re
+import time
 from pathlib import Path
 
 from backend.core.contracts import ToolContext, ToolFailure, ToolResult, ToolSpec, ToolStatus
@@ -26,12 +27,14 @@ log = logging.getLogger(__name__)
 
 OVERHEAD_S = 15.0  # what a call may take beyond its code: a new interpreter, the interrupt's grace, counting files
 CLOSE_TIMEOUT_S = 10.0
+WARM_LIBRARIES = ("numpy", "pandas", "matplotlib.pyplot", "PIL.Image", "asyncio", "json", "csv", "decimal")
 _ROOT = Path(__file__).parents[2]
+_PATHS = re.compile(r"/[^\s'\":,]+")  # have no place in what everybody may read
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 
 
 class PythonCoder:
-    def __init__(self, settings: Settings, *, first_tier: int = 1) -> None:
+    def __init__(self, settings: Settings, *, first_tier: int = 1, libraries: tuple[str, ...] = WARM_LIBRARIES) -> None:
         self.spec = ToolSpec(
             name="python_coder",
             description=load_prompt("tools/python_coder").text.strip(),
@@ -43,12 +46,13 @@ class PythonCoder:
         self._tiers = range(first_tier, settings.SANDBOX_MIN_TIER + 1)
         self._here = Path.cwd()
         self._scratch = self._here / settings.DATA_DIR / "scratch"
-        self._hidden = tuple({str(path) for path in (_ROOT, self._here, self._scratch.parent)})
+        self._hidden = tuple(str(path) for path in (_ROOT, self._scratch.parent, self._here / ".env"))
         self._limits = Limits(
             memory_mb=settings.PYTHON_MEMORY_MB,
             processes=settings.PYTHON_MAX_PROCESSES,
             disk_mb=settings.PYTHON_DISK_MB,
         )
+        self._libraries = libraries
         self._uid = default_uid()
         self._pool: Pool | None = None
         self._house = House(self._limits, self._uid, {})
@@ -66,7 +70,7 @@ class PythonCoder:
         groups = await asyncio.to_thread(ControlGroups.find)
         failures: list[str] = []
         for tier in self._tiers:
-            plan = Plan(tier, str(self._scratch), self._hidden, self._uid, self._limits)
+            plan = Plan(tier, str(self._scratch), self._hidden, self._uid, self._limits, self._libraries)
             pool = Pool(plan, groups, self._settings.PYTHON_MAX_INTERPRETERS, self._settings.PYTHON_IDLE_S)
             try:
                 await asyncio.to_thread(self._prepare_scratch)
@@ -75,7 +79,8 @@ class PythonCoder:
                 if open_ways := probes.find_open_ways(tier, trials):
                     raise ZygoteFailed(f"not held back in a trial: {', '.join(open_ways)}")
             except (OSError, ZygoteFailed, PoolBusy) as error:
-                failures.append(f"tier {tier}: {error}")
+                log.info("python_coder: tier %d is out of reach: %s", tier, error)
+                failures.append(_PATHS.sub("…", f"tier {tier}: {error}"))
                 await pool.close()
                 continue
             isolation = {"tier": tier, "layers": probes.find_layers(tier, cgroups=bool(groups))}
@@ -129,10 +134,12 @@ class PythonCoder:
         if folder.parent != self._scratch or not _SAFE_NAME.fullmatch(folder.name):
             raise ToolFailure("The session has no folder that code may use.")
         longest_s = self._settings.DEFAULT_TOOL_TIMEOUT
-        timeout_s = min(args.timeout or longest_s, longest_s)
+        deadline = time.monotonic() + longest_s
         try:
             identity = await asyncio.to_thread(workspace.prepare, folder, self._uid)
             async with pool.lease(folder.name, identity, reset=args.reset, wait_s=longest_s) as lease:
+                left_s = max(1.0, deadline - time.monotonic())
+                timeout_s = min(args.timeout or longest_s, longest_s, left_s)
                 return await run_call(lease, args.code, timeout_s, folder, context, self._house, stop)
         except PoolBusy as error:
             raise ToolFailure(f"The code could not be run: {error}. Try again in a while.") from error

@@ -33,7 +33,6 @@ WATCH_S = 0.25
 MEMORY_SLACK_MB = 64  # so that one process meets its own limit first, and a MemoryError with it
 SWEEP_ROUNDS = 100
 FORK_WAIT_S = 10
-_LIBRARIES = ("numpy", "pandas", "matplotlib.pyplot", "asyncio", "PIL.Image", "json", "csv", "statistics", "decimal")
 
 
 @dataclass(slots=True)
@@ -207,7 +206,7 @@ def main(control_fd: int) -> None:
         sandbox.become_nobody(plan.uid)
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
-        loaded = _load_libraries()
+        loaded = _load_libraries(plan.libraries)
         threads = len(list(Path("/proc/self/task").iterdir()))
         if threads > 1:
             raise RuntimeError(f"the libraries have started {threads - 1} threads: it is not safe to fork")
@@ -223,7 +222,11 @@ def main(control_fd: int) -> None:
 def _read_plan(control: socket.socket) -> sandbox.Plan:
     fields = json.loads(control.recv(65536))
     limits = sandbox.Limits(**fields.pop("limits"))
-    return sandbox.Plan(limits=limits, hidden=tuple(fields.pop("hidden")), **fields)
+    return sandbox.Plan(limits=limits, **{name: _frozen(value) for name, value in fields.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _guard(child: int, plan: sandbox.Plan) -> NoReturn:
@@ -233,10 +236,10 @@ def _guard(child: int, plan: sandbox.Plan) -> NoReturn:
     os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
 
 
-def _load_libraries() -> list[str]:
+def _load_libraries(names: tuple[str, ...]) -> list[str]:
     """Import what most code wants, and use it once, so that no session pays for the first time."""
     loaded: list[str] = []
-    for name in _LIBRARIES:
+    for name in names:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
             loaded.append(name)

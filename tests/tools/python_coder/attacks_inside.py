@@ -122,6 +122,11 @@ MACHINERY = [
         survives,
     ),
     Attack("rubbish for the server", "import os\nos.write(1021, b'rubbish' * 100)", survives),
+    Attack(
+        "descriptors for the server",
+        "import array, socket\nsocket.socket(fileno=1021).sendmsg([b'x' * 64], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [1] * 60))])",
+        survives,
+    ),
     Attack("a frame too long", "import os\nos.write(1021, b'\\xff\\xff\\xff\\xff')", survives),
     Attack("a flood for the server", "import os\nwhile True: os.write(1021, bytes(65536))", stopped("replaced"), 5),
     Attack(

@@ -8,7 +8,7 @@ from typing import Any
 from backend.core.contracts import ToolContext, ToolResult, no_progress
 from config import Settings
 from tools.python_coder.args import PythonCoderArgs
-from tools.python_coder.tool import PythonCoder
+from tools.python_coder.tool import WARM_LIBRARIES, PythonCoder
 
 LIMITS = {
     "PYTHON_MEMORY_MB": 512,
@@ -39,9 +39,11 @@ class Coder:
 
 
 @asynccontextmanager
-async def started_coder(data_dir: Path, *, first_tier: int = 1, **settings: Any):
+async def started_coder(
+    data_dir: Path, *, first_tier: int = 1, libraries: tuple[str, ...] = WARM_LIBRARIES, **settings: Any
+):
     values = Settings(_env_file=None, DATA_DIR=data_dir, **{**LIMITS, **settings})
-    tool = await asyncio.to_thread(PythonCoder, values, first_tier=first_tier)
+    tool = await asyncio.to_thread(PythonCoder, values, first_tier=first_tier, libraries=libraries)
     try:
         await tool.start()
         assert tool.status().enabled, tool.status()

@@ -6,18 +6,25 @@ import os
 import signal
 import sys
 import time
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from backend.core.contracts import ToolFailure
 from config import Settings
-from tests.tools.python_coder.coder import started_coder
+from tests.tools.python_coder.coder import Coder
+from tests.tools.python_coder.coder import started_coder as started_warm_coder
 from tools.python_coder.args import PythonCoderArgs
 from tools.python_coder.cgroups import ControlGroups
 from tools.python_coder.tool import PythonCoder
 
 ROOT = Path(__file__).parents[3]
+
+
+def started_coder(data_dir: Path, **settings) -> AbstractAsyncContextManager[Coder]:
+    """Without the libraries, since no code in here needs them and each start would wait for them."""
+    return started_warm_coder(data_dir, libraries=(), **settings)
 
 
 def _descendants(pid: int = 0) -> set[int]:
