@@ -12,13 +12,10 @@ from backend.agents.registry import make_agents
 from backend.api.metrics import Metrics
 from backend.core.contracts import Agent
 from backend.core.identity import Authenticator, open_accounts, open_authenticator
-from backend.core.llm.call_log import Logged, PromptLog
+from backend.core.llm.call_log import PromptLog
 from backend.core.llm.catalog import ModelCatalog
-from backend.core.llm.chain import make_backends
-from backend.core.llm.fallback import Fallback
 from backend.core.llm.fitting import Fitted
-from backend.core.llm.http import open_http_session
-from backend.core.llm.limited import Limited
+from backend.core.llm.model_chain import open_model_chain
 from backend.core.runs import Runs
 from backend.core.storage.api_keys import ApiKeys
 from backend.core.storage.database import Database
@@ -28,8 +25,6 @@ from backend.core.tool_client import ToolClient
 from backend.core.turns import Turns
 from backend.utils.secret_file import load_or_make_secret
 from config import Settings
-
-MAX_CALL_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +56,16 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
         stack.push_async_callback(database.close)
         accounts = await stack.enter_async_context(open_accounts(settings, database))
         authenticator = await stack.enter_async_context(open_authenticator(settings, database, accounts, secret))
-        http = await stack.enter_async_context(open_http_session(max_connections=settings.MAX_OPEN_CHATS))
-        catalog = ModelCatalog(
-            make_backends(settings, http),
-            aliases=settings.MODEL_ALIASES,
-            model_map=dict(settings.BACKEND_MODEL_MAP.items()),
-            cache_file=settings.DATA_DIR / "models.json",
-            retry_s=settings.BACKEND_RETRY_S,
-        )
-        await catalog.start()
-        stack.push_async_callback(catalog.close)
-        log = None
-        if settings.PROMPT_LOG:
-            path = settings.DATA_DIR / "logs" / "prompts.log"
-            log = PromptLog(path, max_bytes=settings.PROMPT_LOG_MAX_MB * 2**20, keep=settings.PROMPT_LOG_KEEP)
-            stack.push_async_callback(log.close)
-        chain = Fallback(catalog, retry_after_s=settings.BACKEND_RETRY_S, observer=metrics)
-        limited = Limited(Logged(chain, log, metrics), max_calls=settings.MAX_OPEN_CHATS, wait_s=MAX_CALL_WAIT_S)
+        models = await stack.enter_async_context(open_model_chain(settings, metrics))
         tool_client = ToolClient(
-            http,
+            models.http,
             settings.tools_url,
             authenticator.make_service_token,
             default_timeout_s=settings.DEFAULT_TOOL_TIMEOUT,
             keepalive_s=settings.SSE_KEEPALIVE_S,
         )
-        means = Means(limited, tool_client, catalog, _limits(settings), settings.TOOL_MODELS)
-        agents = await asyncio.to_thread(make_agents, Fitted(limited, catalog.context_tokens), means)
+        means = Means(models.llm, tool_client, models.catalog, _limits(settings), settings.TOOL_MODELS)
+        agents = await asyncio.to_thread(make_agents, Fitted(models.llm, models.catalog.context_tokens), means)
         runs = Runs(settings.DATA_DIR)
         sessions = Sessions(database, settings.DATA_DIR)
         await sessions.start()
@@ -100,12 +79,12 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             authenticator=authenticator,
             sessions=sessions,
             runs=runs,
-            catalog=catalog,
-            prompt_log=log,
+            catalog=models.catalog,
+            prompt_log=models.prompt_log,
             agents=agents,
             turns=Turns(
                 sessions,
-                catalog,
+                models.catalog,
                 agents,
                 tool_client,
                 runs,

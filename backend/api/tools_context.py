@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from backend.api.tool_metrics import ToolMetrics
 from backend.core.identity import Authenticator, open_accounts, open_authenticator
+from backend.core.llm.base import ModelStream
+from backend.core.llm.model_chain import open_model_chain
 from backend.core.storage.database import Database
 from backend.core.storage.sessions import Sessions
 from backend.core.tool_runs import ToolRuns
@@ -24,6 +26,7 @@ class ToolsContext:
     metrics: ToolMetrics
     authenticator: Authenticator
     sessions: Sessions
+    llm: ModelStream
     toolbox: Toolbox
     runs: ToolRuns
     started_at: float  # time.monotonic() seconds
@@ -40,6 +43,7 @@ async def open_tools_context(settings: Settings, metrics: ToolMetrics, toolbox: 
         authenticator = await stack.enter_async_context(open_authenticator(settings, database, accounts, secret))
         sessions = Sessions(database, settings.DATA_DIR)
         stack.push_async_callback(sessions.close)
+        models = await stack.enter_async_context(open_model_chain(settings, metrics))
         toolbox.start()
         stack.push_async_callback(toolbox.close)
         runs = ToolRuns(default_timeout_s=settings.DEFAULT_TOOL_TIMEOUT, observer=metrics)
@@ -49,6 +53,7 @@ async def open_tools_context(settings: Settings, metrics: ToolMetrics, toolbox: 
             metrics=metrics,
             authenticator=authenticator,
             sessions=sessions,
+            llm=models.llm,
             toolbox=toolbox,
             runs=runs,
             started_at=time.monotonic(),

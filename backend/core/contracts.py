@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from backend.core.events import Event, ToolProgress
-from backend.core.llm.base import CallContext, LLMRequest, ToolDefinition
+from backend.core.errors import BackendUnavailable
+from backend.core.events import BackendEvent, Event, ToolProgress
+from backend.core.llm.base import CallContext, LLMRequest, ModelStream, ToolDefinition
 from backend.core.messages import ToolCall
 
 
@@ -42,9 +43,17 @@ async def no_progress(message: str, data: dict[str, Any]) -> None:
     """A progress listener for callers who do not listen."""
 
 
+class NoModels:
+    """A `ModelStream` for callers who have none."""
+
+    async def stream(self, request: LLMRequest) -> AsyncGenerator[BackendEvent, None]:
+        raise BackendUnavailable("There is no model server here.")
+        yield  # makes it a generator
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """As whom a tool runs. All of it comes from the caller's token, never from the arguments."""
+    """As whom and with what a tool runs. Nothing of it comes from the arguments."""
 
     username: str
     session_id: str
@@ -52,6 +61,12 @@ class ToolContext:
     workspace: Path  # the session's scratch folder: the tool's only place for files
     progress: Callable[[str, dict[str, Any]], Awaitable[None]] = no_progress
     rag_collection: str | None = None
+    llm: ModelStream = field(default_factory=NoModels)
+    model: str = "default"  # the one to be asked, by `TOOL_MODELS`
+
+    def call_context(self, tool: str) -> CallContext:
+        """For whom the tool of that name calls a model."""
+        return CallContext(self.request_id, self.username, self.session_id, agent=tool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,8 @@ def _endpoint(tool: LoadedTool) -> Callable[..., Awaitable[Response]]:
             request_id=request.state.request_id,
             workspace=await context.sessions.scratch(session_id),
             rag_collection=unquote(rag_collection) if rag_collection else None,
+            llm=context.llm,
+            model=context.settings.TOOL_MODELS.get(tool.spec.name, "default"),
         )
         run = context.runs.run(tool, args, tool_context)
         headers = {"X-Session-ID": session_id}
