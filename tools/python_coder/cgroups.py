@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PREFIX = "python-coder"
-_REMOVE_TRIES = 20
+_REMOVE_TRIES = 100
 _CONTROLLERS = ("memory", "pids")
 
 
@@ -27,6 +27,25 @@ class ControlGroup:
 
     def __init__(self, folders: list[Path]) -> None:
         self._folders = folders
+
+    def make(self, bounds: Bounds, pid: int) -> None:
+        """Make the group with a session's first process in it. What goes wrong half-way is for `remove`.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        values = {
+            "memory.limit_in_bytes": bounds.memory,
+            "memory.max": bounds.memory,
+            "memory.swap.max": 0,
+            "pids.max": bounds.processes,
+        }
+        for folder in self._folders:
+            folder.mkdir()
+            for name, value in values.items():
+                if (folder / name).exists():
+                    (folder / name).write_text(str(value))
+            (folder / "cgroup.procs").write_text(str(pid))
 
     def ran_out_of_memory(self) -> bool:
         for folder in self._folders:
@@ -44,7 +63,7 @@ class ControlGroup:
                     try:
                         folder.rmdir()
                     except OSError:
-                        time.sleep(0.01)
+                        time.sleep(0.02)
                         continue
                 break
 
@@ -73,33 +92,9 @@ class ControlGroups:
     def __bool__(self) -> bool:
         return bool(self._parents)
 
-    def create(self, number: int, bounds: Bounds, pid: int) -> ControlGroup:
-        """Make the group of one session, with its first process in it.
-
-        Raises:
-            OSError: the kernel refused.
-        """
-        folders: list[Path] = []
-        group = ControlGroup(folders)
-        values = {
-            "memory.limit_in_bytes": bounds.memory,
-            "memory.max": bounds.memory,
-            "memory.swap.max": 0,
-            "pids.max": bounds.processes,
-        }
-        try:
-            for parent in self._parents:
-                folder = parent / f"{_PREFIX}-{os.getpid()}-{number}"
-                folder.mkdir()
-                folders.append(folder)
-                for name, value in values.items():
-                    if (folder / name).exists():
-                        (folder / name).write_text(str(value))
-                (folder / "cgroup.procs").write_text(str(pid))
-        except OSError:
-            group.remove()
-            raise
-        return group
+    def plan(self, number: int) -> ControlGroup:
+        """The group of one session, not made yet."""
+        return ControlGroup([parent / f"{_PREFIX}-{os.getpid()}-{number}" for parent in self._parents])
 
     def remove_stale(self) -> None:
         """Take away what a server that was killed has left: empty groups whose maker is gone."""

@@ -50,6 +50,9 @@ class Pool:
     def __init__(self, plan: Plan, groups: ControlGroups, max_interpreters: int, idle_s: float) -> None:
         self._plan = plan
         self._groups = groups
+        limits = plan.limits
+        memory = ((limits.memory_mb + limits.tmp_mb) << 20) + GROUP_SLACK
+        self._bounds = Bounds(memory, limits.processes + 8)
         self._max = max_interpreters
         self._idle_s = idle_s
         self._seats: dict[str, Seat] = {}
@@ -153,29 +156,24 @@ class Pool:
             self._freed.notify_all()
 
     async def _seat_interpreter(self, seat: Seat, session: str, folder: tuple[int, int]) -> None:
+        """Give a seat an interpreter, in a control group of its own where there are groups. Its place is taken."""
         interpreter: Interpreter | None = None
+        self._made += 1
+        group = self._groups.plan(self._made) if self._groups else None
         try:
             interpreter = await Interpreter.start(await self._find_zygote(), session)
-            seat.group = await self._bound(interpreter.pid)
-        except BaseException:
+            if group:
+                await _finish(asyncio.to_thread(group.make, self._bounds, interpreter.pid))
+        except BaseException as error:
             self._places_taken -= 1
             if interpreter:
                 await interpreter.close()
+            if group:
+                await asyncio.to_thread(group.remove)
+            if isinstance(error, OSError):
+                raise ZygoteFailed(f"no control group: {error.strerror}") from error
             raise
-        seat.interpreter, seat.folder = interpreter, folder
-
-    async def _bound(self, pid: int) -> ControlGroup | None:
-        """Put a new interpreter into a group of its own, where there are groups."""
-        if not self._groups:
-            return None
-        limits = self._plan.limits
-        self._made += 1
-        memory = ((limits.memory_mb + limits.tmp_mb) << 20) + GROUP_SLACK
-        bounds = Bounds(memory, limits.processes + 8)
-        try:
-            return await asyncio.to_thread(self._groups.create, self._made, bounds, pid)
-        except OSError as error:
-            raise ZygoteFailed(f"no control group: {error.strerror}") from error
+        seat.interpreter, seat.group, seat.folder = interpreter, group, folder
 
     async def _find_zygote(self) -> Zygote:
         async with self._zygote_lock:
@@ -236,3 +234,13 @@ async def _before(deadline: float, waiting: Awaitable[object], what: str) -> Non
             await waiting
     except TimeoutError:
         raise PoolBusy(what) from None
+
+
+async def _finish(work: Awaitable[None]) -> None:
+    """Wait for a thread to its end, also when we are cancelled: what it made must be known."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

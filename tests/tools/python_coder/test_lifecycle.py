@@ -192,6 +192,21 @@ async def test_a_caller_who_goes_away_while_waiting_runs_nothing(tmp_path):
         assert (await coder.run("import os\nos.listdir()")).data["value"] == "[]"
 
 
+async def test_callers_who_go_away_at_any_moment_leave_nothing_behind(tmp_path):
+    async with started_coder(tmp_path) as coder:
+        for step in range(40):
+            call = asyncio.create_task(coder.run("import time\ntime.sleep(0.01)", f"s{step}"))
+            await asyncio.sleep(step * 0.0015)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+        await asyncio.sleep(0.5)
+
+        assert coder.tool._pool.live <= 4
+        assert len(await asyncio.to_thread(_groups)) <= 4 * 2
+        assert (await coder.run("1")).data["value"] == "1"
+    assert await asyncio.to_thread(_groups) == []
+
+
 async def test_calls_of_one_session_run_one_after_the_other(tmp_path):
     async with started_coder(tmp_path) as coder:
         await coder.run("n = 0")
