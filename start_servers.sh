@@ -161,6 +161,11 @@ prepare() { # prepare FILE [PIP OPTION...]: one at a time, should two starts mee
     } 9<.
 }
 
+prepare_servers() { # and what code in the sandbox can import
+    prepare requirements.txt
+    prepare requirements-tools.txt
+}
+
 prepare_engine() { prepare requirements-embedded.txt --no-deps --only-binary :all:; }
 
 # --- Here it begins -----------------------------------------------------------------------------------------------------
@@ -169,7 +174,7 @@ case ${1-} in
 '') ;;
 --install)
     shift
-    prepare requirements.txt
+    prepare_servers
     prepare_engine
     for file in "$@"; do prepare "$file"; done
     exit
@@ -182,7 +187,7 @@ case ${1-} in
 esac
 
 command -v curl >/dev/null || die "curl is needed, and was not found. On Debian or Ubuntu: apt-get install curl"
-prepare requirements.txt
+prepare_servers
 plan=$(timeout 60 "$PYTHON" -m backend.preflight) || exit 1
 eval "$plan" # MAIN_API_PORT TOOLS_PORT MAIN_URL TOOLS_URL LOGS ENGINE
 export MAIN_API_PORT TOOLS_PORT
