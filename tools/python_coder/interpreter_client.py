@@ -117,7 +117,7 @@ class Interpreter:
             return ""
         if stop.done():
             return stop.result()
-        return "it wrote too much" if output.full.done() else f"it ran longer than {timeout_s:g} s"
+        return "it wrote too much" if output.full.done() else f"it ran longer than {timeout_s:.3g} s"
 
     async def _settle(self, token: bytes, stopped: str) -> Ending:
         """Hold the interpreter still, or end it where it did not answer as it should."""

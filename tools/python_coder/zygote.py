@@ -17,6 +17,7 @@ import importlib
 import io
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -197,6 +198,8 @@ def main(control_fd: int) -> None:
     control = socket.socket(fileno=control_fd)
     try:
         plan = _read_plan(control)
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # sessions keep descriptors above their own limit
         if plan.tier == 1:
             sandbox.open_namespaces()
             if child := os.fork():

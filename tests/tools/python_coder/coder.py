@@ -1,7 +1,7 @@
 """A started tool for tests, and calls to it in one line."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ LIMITS = {
     "PYTHON_DISK_MB": 48,
     "PYTHON_MAX_PROCESSES": 24,
     "PYTHON_MAX_INTERPRETERS": 4,
-    "DEFAULT_TOOL_TIMEOUT": 20,
+    "DEFAULT_TOOL_TIMEOUT": 90,
 }
 
 
@@ -50,3 +50,8 @@ async def started_coder(
         yield Coder(tool, data_dir)
     finally:
         await tool.close()
+
+
+def started_cold_coder(data_dir: Path, **settings: Any) -> AbstractAsyncContextManager[Coder]:
+    """Without the libraries, for tests whose code needs none: a start does not wait for them."""
+    return started_coder(data_dir, libraries=(), **settings)

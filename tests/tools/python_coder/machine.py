@@ -1,0 +1,55 @@
+"""What a tool leaves on the machine: processes below us, open files, control groups."""
+
+import asyncio
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from tools.python_coder.cgroups import ControlGroups
+
+
+def descendants(pid: int = 0) -> set[int]:
+    """Every living process below `pid`, by default below us."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                if fields[0] not in "ZX":
+                    parents[int(folder.name)] = int(fields[1])
+    found: set[int] = set()
+    queue = [pid or os.getpid()]
+    while queue:
+        queue_head = queue.pop()
+        below = {child for child, parent in parents.items() if parent == queue_head}
+        found |= below
+        queue += below
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+async def are_gone(pids: set[int], within_s: float = 5) -> bool:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if not any(map(is_alive, pids)):
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+def open_files() -> list[str]:
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            links.append(str(link.readlink()).split(":")[0])
+    return sorted(links)
+
+
+def own_groups() -> list[Path]:
+    return [group for parent in ControlGroups.find()._parents for group in parent.glob(f"*-{os.getpid()}-*")]
