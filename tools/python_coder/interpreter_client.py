@@ -74,8 +74,8 @@ class Interpreter:
             assert interpreter._reply is not None
             await _first_of(interpreter._reply, interpreter.exited, timeout_s=START_TIMEOUT_S)
             if not interpreter._reply.done():
-                reason = interpreter.exited.result().reason if interpreter.exited.done() else "it did not answer"
-                raise ZygoteFailed(reason or "it ended before it was ready")
+                ended = interpreter.exited.result() if interpreter.exited.done() else Exit(0, "it did not answer")
+                raise ZygoteFailed(ended.reason or f"it ended before it was ready, with status {ended.status}")
             _, word, reason_text = interpreter._reply.result()
             if word != b"ready":
                 raise ZygoteFailed(reason_text.decode(errors="replace"))

@@ -23,6 +23,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -133,6 +134,9 @@ class Zygote:
                 os.write(report, os.getpid().to_bytes(4, "big"))
             session.prepare_descriptors(*fds)
             session.live(self.plan, name, size, processes)
+        except Exception:  # whatever it is: it must be told before this process ends
+            traceback.print_exc()
+            sys.stderr.flush()
         finally:
             os._exit(1)  # never back into the parent's loop
 
@@ -196,6 +200,7 @@ class Zygote:
 def main(control_fd: int) -> None:
     """Become the prepared parent. Returns when the pool has hung up."""
     control = socket.socket(fileno=control_fd)
+    os.umask(0o022)  # what we lay out must be readable for whom we become, however careful the server is
     try:
         plan = _read_plan(control)
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

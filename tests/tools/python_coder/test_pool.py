@@ -1,6 +1,7 @@
 """Sessions share a bounded number of interpreters, and the tool says what is in force."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -124,3 +125,12 @@ async def test_the_status_and_each_result_say_what_is_in_force(tmp_path):
     assert set(details["layers"]) >= {"namespaces", "landlock", "seccomp", "rlimits"}
     assert all(details["held_back"].values())
     assert result.data["isolation"] == {"tier": 1, "layers": details["layers"]}
+
+
+async def test_a_server_that_keeps_its_files_to_itself_can_run_code(tmp_path):
+    old = os.umask(0o077)
+    try:
+        async with started_coder(tmp_path / "data") as coder:
+            assert (await coder.run("open('f', 'w').write('1')")).success
+    finally:
+        os.umask(old)
