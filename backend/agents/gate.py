@@ -56,8 +56,9 @@ class Gate:
         if self._sign_at is None and (sign := _SIGN.search(self._held)):
             self._sign_at = sign.start()
         if self._sign_at is not None:
-            # Also before a sign a promise may stand, which is then a thought.
-            return "" if not self._begun else self._let_go(self._sign_at)
+            # What stands before a call may be a promise, which is then a thought.
+            waits = not self._begun and may_become_promise(self._held[: self._sign_at])
+            return "" if waits else self._let_go(self._sign_at)
         if not self._begun and may_become_promise(self._held):
             return ""
         begins = _MAY_BEGIN.search(self._held[-_SIGN_CHARS:])

@@ -62,6 +62,16 @@ class Malformed:
 
 Reading = Calls | Reply | Decided | Malformed
 
+ANSWER_FORMAT = ResponseFormat(
+    {
+        "type": "object",
+        "properties": {"answer": {"type": "string", "minLength": 1}},
+        "required": ["answer"],
+        "additionalProperties": False,
+    },
+    "answer",
+)
+
 
 class Mode(Protocol):
     streams_replies: bool  # a step's text may be shown while it is said
@@ -189,10 +199,17 @@ def read_answer(said: Said, tools: Toolset) -> Reading:
     if not re.match(r"\{\s*(?:\}|\"(?:thought|action|answer)\")", text):
         return read_text(said, tools)
     given = parse_json(text)
-    words = given.get("answer") or given.get("input") if isinstance(given, dict) else None
+    words = given.get("answer") if isinstance(given, dict) else _cut_answer(text)
     if isinstance(words, str) and words.strip():
         return Reply(words.strip())
     return Malformed(load_prompt("agents/nudge_empty").text, "a step instead of an answer")
+
+
+def _cut_answer(text: str) -> str | None:
+    """What there is of the answer in an answer object that was cut off."""
+    cut = re.match(r'\{\s*"answer"\s*:\s*"((?:[^"\\]|\\.)*)', text, re.DOTALL)
+    value = parse_json(f'"{cut[1]}"') if cut else None
+    return value if isinstance(value, str) else None
 
 
 def _read_text_calls(asked: Sequence[TextCall], tools: Toolset) -> Reading:

@@ -20,7 +20,18 @@ from backend.agents.guards import Budget, Watch
 from backend.agents.listening import Said
 from backend.agents.means import Means
 from backend.agents.model_calls import ModelCalls
-from backend.agents.modes import Calls, Constrained, Malformed, Mode, Native, Reading, Reply, describe_tools, read_answer
+from backend.agents.modes import (
+    ANSWER_FORMAT,
+    Calls,
+    Constrained,
+    Malformed,
+    Mode,
+    Native,
+    Reading,
+    Reply,
+    describe_tools,
+    read_answer,
+)
 from backend.agents.tool_calls import Call, Caller, Outcome
 from backend.agents.toolset import Toolset
 from backend.agents.transcript import Transcript
@@ -160,14 +171,17 @@ class ReActRun:
         """
         prompt = load_prompt("agents/last_answer").fill(why=why) if why else load_prompt("agents/write_answer").text
         formed = self._base.response_format is not None
-        for _ in range(MAX_ANSWER_TRIES):
+        for attempt in range(1, MAX_ANSWER_TRIES + 1):
             self._transcript.add(Message("user", prompt))
             said = Said()
             self._said_before = bool(self.text)
+            # A small model may go on with its steps for ever: the second time it gets a form that holds only an answer.
+            forced = attempt > 1 and not formed and isinstance(self._mode, Constrained)
             gate = Gate(watchful=bool(self._tools) and not formed)
+            build = self._build_forced_answer if forced else self._build_answer
             failed: ApiError | None = None
             try:
-                async with aclosing(self._calls.make(self._build_answer, said, gate, is_last=True)) as events:
+                async with aclosing(self._calls.make(build, said, None if forced else gate, is_last=True)) as events:
                     async for event in events:
                         yield self._passed_on(event)
             except ApiError as error:
@@ -200,6 +214,9 @@ class ReActRun:
         """The tools stay, though no call is wanted: without them the prompt would be another one from its start."""
         tools = self._tools.definitions if isinstance(self._mode, Native) else ()
         return replace(self._base, messages=transcript.messages, tools=tools)
+
+    def _build_forced_answer(self, transcript: Transcript) -> LLMRequest:
+        return replace(self._base, messages=transcript.messages, response_format=ANSWER_FORMAT)
 
     def _read(self, said: Said) -> Reading:
         if said.broken_off:

@@ -21,9 +21,9 @@ from backend.agents.toolset import Toolset, parse_json
 MAX_PROMISE_CHARS = 400
 _NAMES = ("name", "tool", "tool_name", "action", "function", "function_name")
 _ARGUMENTS = ("arguments", "args", "parameters", "input", "action_input", "tool_input", "params")
-_ACTION = re.compile(r"^[ \t>*]*Action\s*:?\**\s*:\s*`?([^\n`]+?)`?\s*$", re.MULTILINE | re.IGNORECASE)
+_ACTION = re.compile(r"^[ \t>*]*Action\**\s*:\**\s*`?([^\n`]+?)`?\s*$", re.MULTILINE | re.IGNORECASE)
 _ACTION_INPUT = re.compile(
-    r"^[ \t>*]*Action[ _]?Input\s*:?\**\s*:\s*(.*?)(?=^\s*(?:Observation|Thought|Action)\s*:|\Z)",
+    r"^[ \t>*]*Action[ _]?Input\**\s*:\**\s*(.*?)(?=^\s*(?:Observation|Thought|Action)\s*:|\Z)",
     re.MULTILINE | re.IGNORECASE | re.DOTALL,
 )
 _FUNCTION_TAG = re.compile(

@@ -217,6 +217,22 @@ SCRIPTS = (
         calls=3,
         wire="constrained",
     ),
+    Script(
+        "decisions instead of an answer",
+        (decide("answer"), decide("answer"), say('{"answer": "It is 42."}')),
+        say(""),
+        ends="^It is 42.$",
+        calls=3,
+        wire="constrained",
+    ),
+    Script(
+        "a cut answer object",
+        (decide("answer"), say("{}"), say('{"answer": "It is 42, \\"so', finish="length")),
+        say(""),
+        ends='^It is 42, "so$',
+        calls=3,
+        wire="constrained",
+    ),
     Script("empty decisions for ever", then=say("{}"), ends=HONEST, calls=5, wire="constrained"),
     # --- Plans and routes
     Script("plan of 50 steps", agent="plan_execute", choose=_planner(plan(*(step(n) for n in range(50)))), calls=12),
