@@ -31,7 +31,7 @@ WARM_UP = (Load("warm-up", wire.REPLY, 16), Load("warm-up", wire.BURST, 4))
 def main() -> None:
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave through the with block, which ends the servers
-    started = time.monotonic()
+    started, load_before = time.monotonic(), os.getloadavg()[0]
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (ROUNDS, SECONDS)
     seconds = options.seconds or seconds
     loads = tuple(load for load in report.LOADS if not options.quick or load is not report.SPREAD)
@@ -43,7 +43,8 @@ def main() -> None:
         samples = uvloop.run(_measure(contestants, loads, rounds, seconds))
     print(f"\n{rounds} x {seconds:g} s a load; {_cores()}; Python {platform.python_version()}; ", end="")
     print(f"LiteLLM {gateways.LITELLM_VERSION}; {time.monotonic() - started:.0f} s in all")
-    print(f"disk: {disk_costs}\n")
+    print(f"disk: {disk_costs}")
+    print(f"others kept {load_before:.1f} of {os.cpu_count()} cores busy in the minute before\n")
     print(report.table(samples, [contestant.name for contestant in contestants]))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 FILES = 40
-SLOW_CREATE_US = 100
+SLOW_CREATE_US = 200
 
 
 @dataclass(frozen=True)
