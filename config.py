@@ -100,6 +100,8 @@ class Settings(BaseSettings):
     TAVILY_SEARCH_DEPTH: Literal["basic", "advanced"] = "advanced"
     WEBSEARCH_MAX_RESULTS: Annotated[int, Field(ge=1, le=20)] = 5
     SEARXNG_URL: str = ""  # a SearXNG instance with JSON output, as a second search provider
+    WEBSEARCH_KEYLESS: bool = False  # public search engines without a key, as the last provider: queries go to them
+    WEBSEARCH_PER_MINUTE: Count = 30  # searches and pages of one user
     RAG_EMBEDDING_MODEL: str = "all-MiniLM-L6-v2"
     RAG_CHUNK_SIZE: Annotated[int, Field(ge=16)] = 512  # tokens of the embedding model, capped by its window
     RAG_INDEX_TYPE: Literal["Flat", "HNSW", "IVF"] = "Flat"

@@ -8,4 +8,5 @@ from collections.abc import Mapping
 
 TOOLS: Mapping[str, str] = {
     "python_coder": "tools.python_coder.tool:PythonCoder",
+    "websearch": "tools.web_search.tool:WebSearch",
 }

@@ -1,0 +1,80 @@
+"""The arguments of `websearch`. Light: read by whoever lists the tools."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+MAX_QUERY = 400  # characters; Tavily takes no more
+MAX_DOMAINS = 20
+MAX_URL = 2_000
+
+_DOMAIN = re.compile(r"(?=.{1,253}\Z)([\w-]{1,63}\.)+[\w-]{2,63}")
+
+
+def _read_domain(value: object) -> object:
+    """A domain in the ways that people and models write it: with a scheme, a path, or a star before it."""
+    if not isinstance(value, str):
+        return value
+    domain = re.sub(r"^(\w+://)?(\*\.)?|[/?#].*$", "", value.strip()).lower()
+    if not _DOMAIN.fullmatch(domain):
+        raise ValueError("is not a domain such as example.org")
+    return domain
+
+
+Domain = Annotated[str, BeforeValidator(_read_domain)]
+
+
+class WebSearchArgs(BaseModel):
+    """Either a query or the address of a page."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    query: Annotated[
+        str | None,
+        Field(
+            max_length=MAX_QUERY,
+            description="What to search the web for, as you would type it into a search engine. One subject a call.",
+        ),
+    ] = None
+    fetch_url: Annotated[
+        str | None,
+        Field(
+            max_length=MAX_URL,
+            description="Instead of a query: the http(s) address of one public page, whose text is returned.",
+        ),
+    ] = None
+    max_results: Annotated[
+        int | None, Field(ge=1, le=20, description="How many results; left out: as the server is set up.")
+    ] = None
+    raw: Annotated[
+        bool, Field(description="True: the results alone. False: also an answer written from them, with sources.")
+    ] = False
+    include_domains: Annotated[
+        list[Domain], Field(max_length=MAX_DOMAINS, description="Only results from these domains, e.g. wikipedia.org.")
+    ] = []
+    exclude_domains: Annotated[
+        list[Domain], Field(max_length=MAX_DOMAINS, description="No results from these domains.")
+    ] = []
+    topic: Annotated[
+        Literal["general", "news", "finance"] | None,
+        Field(description="The kind of sources: news for what happened lately, finance for markets."),
+    ] = None
+    time_range: Annotated[
+        Literal["day", "week", "month", "year"] | None,
+        Field(description="Only what was published in the last day, week, month or year."),
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_blanks(cls, fields: Any) -> Any:
+        """Small models send "" or null for what they mean to leave out."""
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value is not None and str(value).strip()}
+
+    @model_validator(mode="after")
+    def _check_one_is_given(self) -> Self:
+        if (self.query is None) == (self.fetch_url is None):
+            raise ValueError("give either `query`, to search, or `fetch_url`, to read one page")
+        return self
