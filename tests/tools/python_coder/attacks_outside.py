@@ -1,7 +1,9 @@
 # ruff: noqa: E501 (a table: the attacker's code reads best in one line)
 """Attacks on what lies outside: the network, files of others, places to write to, rights and kernel calls."""
 
-from tests.tools.python_coder.attack import SYSCALL, Attack, denied, fails, forbidden_call, gives, stopped, survives
+from pathlib import Path
+
+from tests.tools.python_coder.attack import SYSCALL, Attack, denied, fails, forbidden_call, gives, stopped
 
 NETWORK = [
     Attack("the tools API over loopback", "import socket\nsocket.create_connection(('127.0.0.1', @port@), 2)", denied),
@@ -122,7 +124,11 @@ WRITING = [
     ),
     Attack("kernel settings", "open('/proc/sys/kernel/hostname', 'w').write('x')", denied),
     Attack("safety from the memory killer", "open('/proc/self/oom_score_adj', 'w').write('-1000')", denied),
-    Attack("shared memory of others", "open('/dev/shm/mine', 'w').write('x')", survives),
+    Attack(
+        "shared memory of others",
+        "open('/dev/shm/coder-mine', 'w').write('x')",
+        lambda _: not Path("/dev/shm/coder-mine").exists(),
+    ),
 ]
 
 RIGHTS = [
