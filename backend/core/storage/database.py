@@ -2,7 +2,7 @@
 
 Reads run in a small pool of threads. Writes go through one thread that commits everything waiting in one transaction
 (group commit): under load the price of a commit is shared by all the requests that wait for it, and alone a write costs
-one hop to a thread. Nothing here blocks the event loop.
+one hop to a thread. Files that belong to a batch are written side by side. Nothing here blocks the event loop.
 
 Several processes may share one SQLite file: it is in WAL mode, and a writer takes the write lock when it begins.
 """
@@ -43,6 +43,7 @@ T = TypeVar("T")
 MAX_WAITING_WRITES = 4096
 MAX_BATCH = 128
 LOCK_WAIT_S = 10
+FILE_WRITERS = 8
 
 metadata = MetaData()
 
@@ -127,6 +128,7 @@ class Database:
         self._url = url
         self._is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read")
+        self._file_writers = ThreadPoolExecutor(FILE_WRITERS, thread_name_prefix="file-write")
         self._writes: queue.Queue[_Write | None] = queue.Queue(MAX_WAITING_WRITES)
         self._writer = threading.Thread(target=self._write_forever, name="db-write", daemon=True)
         self._read_engine = self._make_engine(for_writing=False)
@@ -145,6 +147,7 @@ class Database:
             await loop.run_in_executor(self._readers, self._writes.put, None)
             await loop.run_in_executor(self._readers, self._writer.join)
         await loop.run_in_executor(self._readers, self._dispose)
+        self._file_writers.shutdown(wait=False)
         self._readers.shutdown(wait=False)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
@@ -225,12 +228,7 @@ class Database:
             self._write_batch([job for job in batch if job is not None])
 
     def _write_batch(self, batch: list[_Write]) -> None:
-        for job in batch:
-            try:
-                if job.prepare:
-                    job.prepare()
-            except BaseException as error:
-                job.error = error
+        self._prepare(batch)
         ready = [job for job in batch if job.error is None]
         try:
             self._commit(ready)
@@ -247,6 +245,12 @@ class Database:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_settle, jobs)
 
+    def _prepare(self, batch: list[_Write]) -> None:
+        """Write the files of a batch. Each mostly waits for the disk, and a disk serves several at the price of one."""
+        jobs = [job for job in batch if job.prepare]
+        for _ in self._file_writers.map(_prepare, jobs) if len(jobs) > 1 else map(_prepare, jobs):
+            pass
+
     def _commit(self, jobs: list[_Write]) -> None:
         if not jobs:
             return
@@ -259,6 +263,14 @@ class Database:
                     rows.setdefault(statement, []).append(parameters)
             for statement, parameter_sets in rows.items():
                 connection.execute(statement, parameter_sets)
+
+
+def _prepare(job: _Write) -> None:
+    assert job.prepare
+    try:
+        job.prepare()
+    except BaseException as error:
+        job.error = error
 
 
 def _settle(jobs: list[_Write]) -> None:
