@@ -122,7 +122,7 @@ async def _run_as_user(tier: int) -> tuple[int, str]:
 
 
 async def _no_process_like(word: str) -> bool:
-    """Whether none is left. On a busy machine what was killed may take a moment to go; a daemon would sleep for hours."""
+    """Whether none is left. What was killed may take a moment to go; a daemon would sleep for hours."""
     for _ in range(100):
         if not await asyncio.to_thread(_processes_like, word):
             return True
