@@ -8,9 +8,9 @@ processes may write to the same file (see `log_file`). Keys and tokens are maske
 import asyncio
 import json
 import logging
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
@@ -32,6 +32,7 @@ MAX_QUEUED_RECORDS = 10_000
 MAX_QUEUED_BYTES = 64 * 2**20
 MAX_BATCH_BYTES = 2 * 2**20
 FLUSH_TIMEOUT_S = 10.0
+WRITE_EVERY_S = 0.1
 WARN_EVERY_S = 60.0
 
 logger = logging.getLogger(__name__)
@@ -138,11 +139,11 @@ class PromptLog:
         self._file = LogFile(path, max_bytes=max_bytes, keep=keep)
         self._batch_bytes = min(MAX_BATCH_BYTES, max_bytes // 8)
         self._max_queued_bytes = max_queued_bytes
-        self._queue: queue.SimpleQueue[tuple[CallRecord, int] | None] = queue.SimpleQueue()
+        self._waiting: deque[tuple[CallRecord, int]] = deque()
         self._accepted_bytes = 0  # only the event loop's thread changes this one,
         self._finished_bytes = 0  # and only the writer this one: so they need no lock
         self._warned_at = -WARN_EVERY_S
-        self._closed = False
+        self._closing = threading.Event()
         self._writer = threading.Thread(target=self._write_forever, name="prompt-log", daemon=True)
         self._writer.start()
 
@@ -150,33 +151,32 @@ class PromptLog:
         """Hand a record over to be written; drops it when too much is waiting already. Never blocks."""
         size = _weight(record)
         waiting = self._accepted_bytes - self._finished_bytes
-        if self._closed or self._queue.qsize() >= MAX_QUEUED_RECORDS or waiting + size > self._max_queued_bytes:
+        is_full = len(self._waiting) >= MAX_QUEUED_RECORDS or waiting + size > self._max_queued_bytes
+        if is_full or self._closing.is_set():
             self._drop("more calls end than the disk can take")
             return
         self._accepted_bytes += size
-        self._queue.put((record, size))
+        self._waiting.append((record, size))  # the writer looks by itself: waking it would cost more than this call
 
     async def close(self) -> None:
         """Write what waits, then close the file. Gives up after `FLUSH_TIMEOUT_S`."""
-        self._closed = True
-        self._queue.put(None)
+        self._closing.set()
         await asyncio.to_thread(self._writer.join, FLUSH_TIMEOUT_S)
 
     def _write_forever(self) -> None:
         """Write what waits in batches: each system call gives the interpreter away, which is dear on a busy server."""
         is_open = True
         while is_open:
-            batch: list[CallRecord] = []
-            size = 0
-            while is_open and size < self._batch_bytes and not (batch and self._queue.empty()):
-                item = self._queue.get()
-                if item is None:
-                    is_open = False
-                else:
-                    batch.append(item[0])
-                    size += item[1]
-            self._write([line for record in batch for line in self._rendered(record)])
-            self._finished_bytes += size
+            is_open = not self._closing.wait(WRITE_EVERY_S)
+            while self._waiting:
+                batch: list[CallRecord] = []
+                size = 0
+                while self._waiting and size < self._batch_bytes:
+                    record, weight = self._waiting.popleft()
+                    batch.append(record)
+                    size += weight
+                self._write([line for record in batch for line in self._rendered(record)])
+                self._finished_bytes += size
         self._file.close()
 
     def _rendered(self, record: CallRecord) -> list[bytes]:
