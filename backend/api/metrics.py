@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from backend.core.llm.breaker import Reason
 from backend.core.llm.call_log import CallRecord
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # a client may make up others
 LATENCY_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -13,6 +14,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._of_routes: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.requests = Counter(
             "http_requests", "Requests answered.", ["route", "method", "status"], registry=self.registry
         )
@@ -47,6 +49,11 @@ class Metrics:
             "llm_backend_failures", "Calls that a backend failed.", ["backend", "reason"], registry=self.registry
         )
 
+    def count_request(self, route: str, method: str, status: int, elapsed_s: float) -> None:
+        requests, seconds = self._of_route(route, method if method in METHODS else "other", status)
+        requests.inc()
+        seconds.observe(elapsed_s)
+
     def call_finished(self, record: CallRecord) -> None:
         backend, model = record.backend or "none", record.model or "none"
         self.model_calls.labels(backend, model, record.outcome).inc()
@@ -58,6 +65,15 @@ class Metrics:
 
     def backend_failed(self, backend: str, reason: Reason) -> None:
         self.backend_failures.labels(backend, reason).inc()
+
+    def _of_route(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+        key = (route, method, status)
+        if key not in self._of_routes:  # as many as routes times statuses
+            self._of_routes[key] = (
+                self.requests.labels(route, method, str(status)),
+                self.request_seconds.labels(route),
+            )
+        return self._of_routes[key]
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

@@ -104,8 +104,7 @@ class RequestMiddleware:
         # The route's template, not the address: a metric for each session would grow without bound.
         route = getattr(scope.get("route"), "path", "unknown")
         method = scope["method"]
-        self._metrics.requests.labels(route, method, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(elapsed_s)
+        self._metrics.count_request(route, method, status, elapsed_s)
         if logger.isEnabledFor(logging.INFO):
             fields = {"route": route, "method": method, "status": status, "duration_ms": round(elapsed_s * 1000, 1)}
             logger.info("request", extra={"fields": fields})

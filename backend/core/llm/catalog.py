@@ -59,8 +59,13 @@ class _Entry:
     since: float = field(default_factory=time.time)
     error: Reason | None = None
     models: Sequence[ModelInfo] | None = None  # None: never seen
+    ids: frozenset[str] = frozenset()  # of the models
     probed_at: float | None = None
     probe: asyncio.Task[None] | None = None
+
+    def take(self, models: Sequence[ModelInfo]) -> None:
+        self.models = models
+        self.ids = frozenset(model.id for model in models)
 
     @property
     def default_name(self) -> str | None:
@@ -71,12 +76,11 @@ class _Entry:
 
     def lists(self, name: str) -> str | None:
         """The name as it stands on the backend's list."""
-        ids = {model.id for model in self.models or ()}
-        if name in ids:
+        if name in self.ids:
             return name
         tagged = f"{name}:latest"
         is_untagged = self.backend.kind == "ollama" and ":" not in name.rpartition("/")[2]
-        return tagged if is_untagged and tagged in ids else None
+        return tagged if is_untagged and tagged in self.ids else None
 
 
 class ModelCatalog:
@@ -118,7 +122,8 @@ class ModelCatalog:
         """Load the lists of the last run and begin to probe; waits for no backend."""
         lists = await self._kept.load()
         for entry in self._entries:
-            entry.models = lists.get(entry.backend.name, entry.models)
+            if entry.backend.name in lists:
+                entry.take(lists[entry.backend.name])
         self._watchers = [asyncio.create_task(self._watch(entry)) for entry in self._entries]
 
     async def close(self) -> None:
@@ -257,7 +262,7 @@ class ModelCatalog:
             logger.exception("The probe of backend %s failed unexpectedly", name)
             self._note(entry, "down", "failed")
         else:
-            entry.models = models
+            entry.take(models)
             entry.breaker.note_reachable()
             self._note(entry, "up", None)
 
