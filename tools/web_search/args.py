@@ -1,4 +1,7 @@
-"""The arguments of `websearch`. Light: read by whoever lists the tools."""
+"""The arguments of `websearch`. Light: read by whoever lists the tools.
+
+Their types are plain, with a value for "not given": small models are bad at choices between types.
+"""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -31,22 +34,22 @@ class WebSearchArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     query: Annotated[
-        str | None,
+        str,
         Field(
             max_length=MAX_QUERY,
             description="What to search the web for, as you would type it into a search engine. One subject a call.",
         ),
-    ] = None
+    ] = ""
     fetch_url: Annotated[
-        str | None,
+        str,
         Field(
             max_length=MAX_URL,
             description="Instead of a query: the http(s) address of one public page, whose text is returned.",
         ),
-    ] = None
+    ] = ""
     max_results: Annotated[
-        int | None, Field(ge=1, le=20, description="How many results; left out: as the server is set up.")
-    ] = None
+        int, Field(ge=0, le=20, description="How many results; 0: as many as the server is set up for.")
+    ] = 0
     raw: Annotated[
         bool, Field(description="True: the results alone. False: also an answer written from them, with sources.")
     ] = False
@@ -57,24 +60,24 @@ class WebSearchArgs(BaseModel):
         list[Domain], Field(max_length=MAX_DOMAINS, description="No results from these domains.")
     ] = []
     topic: Annotated[
-        Literal["general", "news", "finance"] | None,
+        Literal["general", "news", "finance"],
         Field(description="The kind of sources: news for what happened lately, finance for markets."),
-    ] = None
+    ] = "general"
     time_range: Annotated[
-        Literal["day", "week", "month", "year"] | None,
+        Literal["any", "day", "week", "month", "year"],
         Field(description="Only what was published in the last day, week, month or year."),
-    ] = None
+    ] = "any"
 
     @model_validator(mode="before")
     @classmethod
     def _drop_blanks(cls, fields: Any) -> Any:
-        """Small models send "" or null for what they mean to leave out."""
+        """Models send "" or null for what they mean to leave out."""
         if not isinstance(fields, dict):
             return fields
-        return {name: value for name, value in fields.items() if value is not None and str(value).strip()}
+        return {name: value for name, value in fields.items() if value is not None and value != ""}
 
     @model_validator(mode="after")
     def _check_one_is_given(self) -> Self:
-        if (self.query is None) == (self.fetch_url is None):
+        if bool(self.query) == bool(self.fetch_url):
             raise ValueError("give either `query`, to search, or `fetch_url`, to read one page")
         return self

@@ -57,11 +57,10 @@ async def _run(script: Path, given: bytes) -> bytes:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env={name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ},
-        limit=MAX_OUTPUT_BYTES,
         start_new_session=True,  # a Ctrl-C at the terminal is for the server, which ends its children itself
     )
     try:
-        output, _ = await process.communicate(given)
+        output = await _converse(process, given)
     finally:
         if process.returncode is None:
             process.kill()
@@ -70,3 +69,19 @@ async def _run(script: Path, given: bytes) -> bytes:
     if process.returncode:
         raise ChildFailed("it died")
     return output
+
+
+async def _converse(process: asyncio.subprocess.Process, given: bytes) -> bytes:
+    """Say it all, then hear it all, and wait for the end."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(given)
+    await process.stdin.drain()
+    process.stdin.close()
+    output = bytearray()
+    while data := await process.stdout.read(2**16):
+        output += data
+        if len(output) > MAX_OUTPUT_BYTES:
+            raise ChildFailed("it said too much")
+    await process.wait()
+    return bytes(output)

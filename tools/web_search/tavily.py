@@ -1,5 +1,6 @@
 """Tavily, through its own client. What its wire says is read here, status by status: its client drops half of it."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,20 +71,21 @@ class Tavily:
 
     async def search(self, request: SearchRequest) -> list[SearchResult]:
         try:
-            found = await self._client.search(
-                request.query,
-                search_depth=self._depth,
-                topic=request.topic,
-                time_range=request.time_range,
-                max_results=request.max_results,
-                include_domains=request.include_domains or None,
-                exclude_domains=request.exclude_domains or None,
-                timeout=SEARCH_TIMEOUT_S,
-            )
+            async with asyncio.timeout(SEARCH_TIMEOUT_S):  # the client's own is for each read
+                found = await self._client.search(
+                    request.query,
+                    search_depth=self._depth,
+                    topic=request.topic,
+                    time_range=request.time_range,
+                    max_results=request.max_results,
+                    include_domains=request.include_domains or None,
+                    exclude_domains=request.exclude_domains or None,
+                    timeout=SEARCH_TIMEOUT_S,
+                )
             items = _Answer.model_validate(found).results
-        except TavilyTimeout:
+        except (TimeoutError, TavilyTimeout):
             raise SearchFailed("network", "Tavily did not answer in time.") from None
-        except httpx.TransportError:
+        except (httpx.HTTPError, httpx.InvalidURL):
             raise SearchFailed("network", "Tavily cannot be reached.") from None
         except (ValidationError, ValueError):
             raise SearchFailed("network", "Tavily sent something that is no answer.") from None

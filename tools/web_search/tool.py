@@ -110,7 +110,7 @@ class WebSearch:
             return ToolResult(True, words, data)
         if args.raw:
             return ToolResult(True, list_results(found.results), data)
-        return await self._answer(args.query or "", found, data, context, until)
+        return await self._answer(args.query, found, data, context, until)
 
     async def _answer(
         self, question: str, found: Found, data: dict[str, Any], context: ToolContext, until: float
@@ -153,12 +153,12 @@ class WebSearch:
 
     def _request(self, args: WebSearchArgs) -> SearchRequest:
         return SearchRequest(
-            query=args.query or "",
+            query=args.query,
             max_results=args.max_results or self._settings.WEBSEARCH_MAX_RESULTS,
             include_domains=tuple(args.include_domains),
             exclude_domains=tuple(args.exclude_domains),
-            topic=args.topic or "general",
-            time_range=args.time_range,
+            topic=args.topic,
+            time_range=None if args.time_range == "any" else args.time_range,
         )
 
 

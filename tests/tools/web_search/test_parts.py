@@ -141,7 +141,10 @@ async def test_a_child_answers_and_sees_no_secrets(scripts: Path, monkeypatch: p
     assert "secret" not in environment.values()
 
 
-@pytest.mark.parametrize("code", ["raise SystemExit(3)", "print('no json')", "import os; os.abort()", "print()"])
+@pytest.mark.parametrize(
+    "code",
+    ["raise SystemExit(3)", "print('no json')", "import os; os.abort()", "print()", "print('[' + '1,' * 10**7 + '1]')"],
+)
 async def test_a_child_that_dies_or_talks_nonsense_is_an_error(scripts: Path, code: str) -> None:
     await asyncio.to_thread((scripts / "bad.py").write_text, code)
     with pytest.raises(ChildFailed):
