@@ -80,6 +80,8 @@ class ChunkEncoder:
     def encode(self, event: Event, choice: int = 0) -> bytes:
         """The bytes for one event; none for an event that shows nothing."""
         start = self._starts.get(choice)
+        if start and type(event) is TextDelta and event.logprobs is None:  # nearly all events are
+            return b'%b"content":%b%b}\n\n' % (start, _json(event.text), self._close)
         lead = b""
         if start is None:
             if isinstance(event, BackendSelected):

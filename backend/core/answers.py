@@ -35,11 +35,12 @@ class Answer:
     _arguments: list[list[str]] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
+        if type(event) is TextDelta:  # nearly all events are: they are told apart first, and cheaply
+            self._text.append(event.text)
+            if event.logprobs is not None:
+                self.logprobs += event.logprobs
+            return
         match event:
-            case TextDelta():
-                self._text.append(event.text)
-                if event.logprobs is not None:
-                    self.logprobs += event.logprobs
             case ReasoningDelta():
                 self._reasoning.append(event.text)
                 self._narration.append(event.text)
