@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fake_engines import FakeEngines
 from tests.support.fake_searxng import FakeSearXNG, SearXNGReply
 from tests.support.fake_tavily import KEY, TAVILY_ERRORS, TavilyReply
 from tools.web_search import tavily as tavily_module
@@ -169,12 +170,23 @@ async def test_a_searxng_that_is_not_there_is_told(tmp_path: Path) -> None:
 # --- Without a key ----------------------------------------------------------------------------------------------------
 
 
-async def test_public_engines_that_cannot_be_reached_are_told_soon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("DDGS_PROXY", f"http://127.0.0.1:{closed.getsockname()[1]}")  # so that nothing gets out
+async def test_public_engines_answer_in_the_same_shape(tmp_path: Path) -> None:
+    with await asyncio.to_thread(FakeEngines, tmp_path) as engines:
+        async with running_web(tmp_path, TAVILY_API_KEY="", WEBSEARCH_KEYLESS=True) as web:
+            result = await web.search(raw=True)
+    assert result["data"]["provider"] == "ddgs", result
+    assert result["data"]["results"][0] == {
+        "title": "Forth Bridge",
+        "url": "https://bridges.example.org/forth",
+        "snippet": "The Forth Bridge is 2467 m long.",
+        "score": None,
+        "published": None,
+    }
+    assert "html.duckduckgo.com" in engines.asked
+
+
+async def test_public_engines_that_cannot_be_reached_are_told_soon(tmp_path: Path) -> None:
+    with await asyncio.to_thread(FakeEngines, tmp_path, refuses=True) as engines:
         async with running_web(tmp_path, TAVILY_API_KEY="", WEBSEARCH_KEYLESS=True) as web:
             started = time.monotonic()
             result = await web.search()
@@ -182,3 +194,4 @@ async def test_public_engines_that_cannot_be_reached_are_told_soon(
     assert not result["success"]
     assert "public search engines cannot be reached, or refuse to answer" in result["error"]
     assert result["data"]["failures"][0]["provider"] == "ddgs"
+    assert engines.asked
