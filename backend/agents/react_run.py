@@ -204,7 +204,7 @@ class ReActRun:
                 return
             self._last_thought = said.thought.strip() or self._last_thought
             self._mode.record(self._transcript, Said(text=said.text), reading)
-            prompt = load_prompt("agents/nudge_empty").text
+            prompt = load_prompt("agents/write_answer").text
         yield self._give_up(why or "the model gave none, although it was asked again")
 
     def _build_step(self, transcript: Transcript) -> LLMRequest:

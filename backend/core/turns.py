@@ -25,6 +25,7 @@ from backend.core.storage import prefixes
 from backend.core.storage.sessions import Sessions, new_session_id
 from backend.core.tool_client import ToolClient
 
+MAX_NOTED_MESSAGES = 200  # of a conversation that the client keeps: the newest, which may have notes on runs
 AGENT_NAMES = ("chat", "react", "plan_execute", "auto")
 
 
@@ -251,7 +252,7 @@ class Turns:
         session_id = known or new_session_id()
         own = await self._attach(question, session_id)
         added = own[answered:] if known else own
-        stored = await self._sessions.history(known, last=len(seen)) if known else ()
+        stored = await self._sessions.history(known, last=min(len(seen), MAX_NOTED_MESSAGES)) if known else ()
         recorder = Recorder(
             self._sessions,
             username,

@@ -17,7 +17,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     if given.real:
-        print(asyncio.run(measure(given.real)))
+        asyncio.run(measure(given.real))
     else:
         print(asyncio.run(compare(given.peer_venv, [peer for peer in given.peers.split(",") if peer])))
 

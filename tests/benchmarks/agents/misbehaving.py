@@ -184,7 +184,7 @@ async def _run(*command: str) -> None:
 
 @asynccontextmanager
 async def scripted_model() -> AsyncIterator[Model]:
-    async with Model(n_ctx=200_000, api_key=KEY) as model:
+    async with Model(n_ctx=200_000, api_key=KEY, vision=True) as model:
         yield model
 
 

@@ -27,19 +27,21 @@ AGENTS = ("react", "plan_execute", "auto")
 MAX_TOKENS = 60
 
 
-async def measure(runs: int, agents: tuple[str, ...] = AGENTS) -> str:
-    lines = [
+async def measure(runs: int, agents: tuple[str, ...] = AGENTS) -> None:
+    """Print a row for each agent as soon as it has done its runs."""
+    print(
         "| agent | runs | ended well | answers of the model's own | model calls a run | calls a step | malformed steps "
         "| cached from the 2nd call on | seconds a run |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+        sep="\n",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder, running_engine(Path(folder), context=4096) as url:
         changes = {"LLM_BACKEND": "llamacpp", "LLAMACPP_BASE_URL": url, "AGENT_MAX_SECONDS": 120}
         async with running_agents(Path(folder), tools=TOYS, **changes) as server:
             server.alice.timeout = 180
             for agent in agents:
-                lines.append(await _measure_agent(server, agent, runs))
-    return "\n".join(lines)
+                print(await _measure_agent(server, agent, runs), flush=True)
 
 
 async def _measure_agent(server: RunningAgents, agent: str, runs: int) -> str:
