@@ -80,7 +80,7 @@ class WebSearch:
                 providers.append(Keyless(self._children))
             else:
                 self._missing.append(_missing("Searching without a key", "ddgs"))
-        if not await asyncio.to_thread(find_spec, "trafilatura"):
+        if providers and not await asyncio.to_thread(find_spec, "trafilatura"):
             self._missing.append(_missing("Reading pages", "trafilatura"))
         self._chain = SearchChain(providers)
 
@@ -91,8 +91,8 @@ class WebSearch:
         states = self._chain.states()
         if self._chain.is_usable:
             return ToolStatus(True, details={"providers": states, "missing": self._missing})
-        reasons = [*(state["reason"] for state in states), *self._missing]
-        return ToolStatus(False, " ".join(reasons) or "No search provider is set up.", HOW_TO_ENABLE)
+        reasons = [*(state["reason"] for state in states), *self._missing] or ["No search provider is set up."]
+        return ToolStatus(False, " ".join(reasons), HOW_TO_ENABLE)
 
     async def run(self, args: WebSearchArgs, context: ToolContext) -> ToolResult:
         until = asyncio.get_running_loop().time() + self._settings.DEFAULT_TOOL_TIMEOUT * ANSWER_SHARE
