@@ -114,9 +114,11 @@ def describe(backend: Backend, settings: Settings) -> str:
 
 def needs_engine(settings: Settings, backends: list[Backend]) -> bool:
     """Whether the embedded engine is to be started: when nobody else has a model, or when a model for it is named."""
-    if "auto" not in settings.LLM_BACKEND or settings.EMBEDDED_LLM_URL:
+    if settings.EMBEDDED_LLM_URL or not {"auto", "llamacpp"} & set(settings.LLM_BACKEND):
         return False
-    return bool(settings.LLAMACPP_MODEL_PATH) or not any(backend.models for backend in backends)
+    if settings.LLAMACPP_MODEL_PATH:
+        return True
+    return "auto" in settings.LLM_BACKEND and not any(backend.models for backend in backends)
 
 
 def main() -> None:
@@ -127,8 +129,8 @@ def main() -> None:
     engine = needs_engine(settings, backends)
     for backend in backends:
         sys.stderr.write(f"{describe(backend, settings)}\n")
-    if settings.LLAMACPP_MODEL_PATH and "auto" not in settings.LLM_BACKEND:
-        sys.stderr.write("LLAMACPP_MODEL_PATH is left aside: the embedded engine belongs to LLM_BACKEND=auto.\n")
+    if settings.LLAMACPP_MODEL_PATH and not engine and not settings.EMBEDDED_LLM_URL:
+        sys.stderr.write("LLAMACPP_MODEL_PATH is left aside: LLM_BACKEND allows no llama.cpp.\n")
     if not engine and not settings.EMBEDDED_LLM_URL and not any(backend.models for backend in backends):
         sys.stderr.write("No model to talk to yet: the servers start, and answer as soon as a backend does.\n")
     plan = {

@@ -45,7 +45,7 @@ class Recorder:
         self._sessions = sessions
         self._username = username
         self._session_id = session_id
-        self._messages = messages
+        self._question = [StoredMessage.from_message(message) for message in messages]  # asked now, whenever written
         self._agent = agent
         self._new = new
         self._seen = seen
@@ -103,7 +103,7 @@ class Recorder:
     async def _write(
         self, answer: list[StoredMessage], *, durable: bool = False, prefix_digest: str | None = None
     ) -> None:
-        question = [] if self._asked else [StoredMessage.from_message(message) for message in self._messages]
+        question = [] if self._asked else self._question
         if self._new and not self._asked:
             await self._sessions.create(
                 self._username, self._session_id, [*question, *answer], durable=durable, prefix_digest=prefix_digest

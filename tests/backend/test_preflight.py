@@ -136,13 +136,14 @@ def test_the_engine_is_not_started_when_somebody_has_a_model(preflight: Prefligh
 
 def test_the_engine_is_not_started_when_the_settings_leave_it_out(preflight: Preflight) -> None:
     assert preflight.plan(LLM_BACKEND="ollama,llamacpp")["ENGINE"] == ""
-    assert preflight.plan(LLM_BACKEND="llamacpp", LLAMACPP_MODEL_PATH="own.gguf")["ENGINE"] == ""
+    assert preflight.plan(LLM_BACKEND="ollama", LLAMACPP_MODEL_PATH="own.gguf")["ENGINE"] == ""
     assert preflight.plan(EMBEDDED_LLM_URL=NOBODY)["ENGINE"] == ""
 
 
 def test_the_engine_is_started_when_a_model_for_it_is_named(preflight: Preflight) -> None:
     with answering("/api/tags", ollama("qwen2.5:14b")) as url:
         assert preflight.plan(OLLAMA_BASE_URL=url, LLAMACPP_MODEL_PATH="own.gguf")["ENGINE"] == "own"
+        assert preflight.plan(LLM_BACKEND="llamacpp", LLAMACPP_MODEL_PATH="own.gguf")["ENGINE"] == "own"
 
 
 @pytest.mark.parametrize(

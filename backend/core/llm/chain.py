@@ -14,7 +14,7 @@ AUTO_ORDER = ("ollama", "llamacpp")
 def make_backends(settings: Settings, http: aiohttp.ClientSession) -> list[LLMBackend]:
     """One backend for each address; a second one of a kind is called `ollama-2`, and so on.
 
-    `auto` ends with the embedded engine, when the start script has started it.
+    The embedded engine comes last, when the start script has started it.
     """
     is_auto = "auto" in settings.LLM_BACKEND
     timeouts = Timeouts(settings.CONNECT_TIMEOUT_S, settings.FIRST_TOKEN_TIMEOUT_S, settings.STREAM_IDLE_TIMEOUT_S)
@@ -46,7 +46,7 @@ def make_backends(settings: Settings, http: aiohttp.ClientSession) -> list[LLMBa
                         timeouts=timeouts,
                     )
                 )
-    if is_auto and settings.EMBEDDED_LLM_URL:
+    if settings.EMBEDDED_LLM_URL and (is_auto or "llamacpp" in settings.LLM_BACKEND):
         backends.append(
             LlamaCpp(http, settings.EMBEDDED_LLM_URL, name="embedded", default_model=None, timeouts=timeouts)
         )

@@ -178,7 +178,8 @@ class BackendConnection:
             return b""
 
     def _fail(self, error: Exception) -> NoReturn:
-        _log.warning("backend %s: %s: %s", self._name, type(error).__name__, error)
+        # The chain tells of a call that failed, and the catalog of a backend that comes or goes; this is the detail.
+        _log.debug("backend %s: %s: %s", self._name, type(error).__name__, error)
         raise BackendUnavailable(f"The model server `{self._name}` {_symptom(error)}.") from error
 
 
