@@ -60,6 +60,7 @@ class Plan:
     uid: int  # whom to become when we are root
     limits: Limits
     libraries: tuple[str, ...]  # modules that are loaded before any session begins
+    programs: bool = False  # sessions run a program each (`nanocoder_session`) and no interpreter; tier 1 alone
 
 
 def open_namespaces() -> None:
@@ -118,10 +119,11 @@ def enter_session_namespaces() -> None:
     Path("/proc/sys/user/max_user_namespaces").write_text("0")  # no namespace below this one
 
 
-def confine(plan: Plan, session: str, address_space: int, processes: int) -> None:
+def confine(plan: Plan, session: str, address_space: int, processes: int, *, connect_port: int = 0) -> None:
     """Shut this process in: after this it can reach the session's folder and its own memory.
 
     `address_space` is what the parent has mapped already, `processes` what the uid runs already (0 in namespaces).
+    `connect_port` may be connected to over TCP, in whatever network this process is in.
     """
     Path("/proc/self/oom_score_adj").write_text("1000")  # of all processes, these are to be killed first
     if plan.tier == 1:
@@ -141,9 +143,10 @@ def confine(plan: Plan, session: str, address_space: int, processes: int) -> Non
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     _limit(plan.limits, address_space, processes)
     if plan.tier == 2 or (plan.tier == 1 and landlock.find_version()):  # namespaces can do without it
-        landlock.restrict(readable=readable, writable=writable)
+        landlock.restrict(readable=readable, writable=writable, connect_port=connect_port)
     if plan.tier <= 2:
-        linux.set_seccomp_filter(seccomp.build_filter(signal_pid=os.getpid() if plan.tier == 2 else None))
+        signal_pid = os.getpid() if plan.tier == 2 else None
+        linux.set_seccomp_filter(seccomp.build_filter(signal_pid=signal_pid, connect=bool(connect_port)))
 
 
 def workspace_path(plan: Plan, session: str) -> str:
@@ -209,8 +212,12 @@ def _mount_session(plan: Plan, session: str) -> None:
     linux.attach_mount(folder, WORKSPACE)
     os.close(folder)
     linux.mount("tmpfs", str(_SCRATCH), "tmpfs", _QUIET | linux.MS_RDONLY, "size=4k")  # the other sessions are gone
+    # Where this Python is installed below /tmp, as in a checkout that somebody tries out, it is to stay in sight.
+    python = {path: linux.copy_mount(str(path)) for path in _visible_paths(plan) if path.is_relative_to(_TMP)}
     options = f"size={plan.limits.tmp_mb}m,nr_inodes=4096,mode=0700"
     linux.mount("tmpfs", _TMP, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
+    for path, fd in python.items():
+        _attach(fd, path)
     try:
         linux.mount("proc", "/proc", "proc", _QUIET | linux.MS_RDONLY, "subset=pid")
     except OSError:  # before Linux 5.8
