@@ -70,6 +70,7 @@ class ReActRun:
         # The calls of a run share a workspace also where the conversation is not kept.
         context = context if context.session_id else replace(context, session_id=new_session_id())
         self._caller = Caller(means.tools, context, turn.rag_collection, budget.work_until, step)
+        self._has_last_word = step is None  # of a plan, the answer has it
         self._last_thought = ""
         self._said_before = False
         self._begin(native=not self._tools or "tools" in means.models.capabilities(turn.request.model))
@@ -181,7 +182,9 @@ class ReActRun:
             build = self._build_forced_answer if forced else self._build_answer
             failed: ApiError | None = None
             try:
-                async with aclosing(self._calls.make(build, said, None if forced else gate, is_last=True)) as events:
+                async with aclosing(
+                    self._calls.make(build, said, None if forced else gate, is_last=self._has_last_word)
+                ) as events:
                     async for event in events:
                         yield self._passed_on(event)
             except ApiError as error:

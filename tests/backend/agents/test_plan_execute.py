@@ -1,10 +1,12 @@
 """Plans carried out over real sockets."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from tests.support.agent_scripts import ANSWER, call, plan, say, step, toy
-from tests.support.agents import NativeModel, RunningAgents
+from tests.support.agents import NativeModel, RunningAgents, running_agents
+from tests.support.fake_ollama import FakeModel
 from tests.support.llm_script import Reply
 
 RESULT = "This step brought what it was to bring, and nothing else besides it."
@@ -96,3 +98,13 @@ async def test_the_plan_the_changes_and_the_answer_are_one_growing_conversation(
     assert json.loads(last[len(first)]["content"])["steps"]
     assert body["usage"]["completion_tokens"] >= len(f"{RESULT} {ANSWER}".split())
     assert model.chats[0].body["format"]["properties"]["steps"]["maxItems"] == 10
+
+
+async def test_a_tool_may_have_a_model_of_its_own_for_the_steps_that_are_meant_for_it(
+    tmp_path: Path, model: NativeModel
+) -> None:
+    model.models.append(FakeModel("other:1b", capabilities=("completion", "tools")))
+    model.script(plan(step(1)), say(RESULT), say(ANSWER))
+    async with running_agents(tmp_path, model, TOOL_MODELS={"toy": "other:1b"}) as server:
+        await server.ask("Do it", agent_type="plan_execute")
+    assert [chat.body["model"] for chat in model.chats] == ["smollm2:135m", "other:1b", "smollm2:135m"]
