@@ -115,6 +115,7 @@ class ReActRun:
             if said.broken_off and gate and gate.has_let_through:
                 yield self._give_up(f"it was {said.broken_off}")
                 return
+            self._calls.begun = True
             reading = self._read(said)
             self._last_thought = said.thought.strip() or self._last_thought
             if isinstance(reading, Reply) and gate:
@@ -146,7 +147,6 @@ class ReActRun:
                 yield event
 
     async def _act(self, reading: Calls) -> AsyncGenerator[Event, None]:
-        self._calls.begun = True
         for asked, problem in reading.refused:
             yield ReasoningDelta(f"\n✗ {asked.name or 'a call'}: {problem}\n")
         if not reading.calls:

@@ -196,6 +196,8 @@ SCRIPTS = (
     Script("silence in mid-answer", then=say(ANSWER, fault=Fault.HANG, after=12), ends=HONEST, calls=4),
     Script("rubbish after a tool", (call(toy("a")), say(ANSWER, fault=Fault.GARBAGE, after=1)), ran=("a",), calls=6),
     Script("a backend that dies after a tool", (call(toy("found it")),), Reply(status=500), ends="found it", calls=6),
+    Script("a backend that dies after an empty reply", (say(""),), Reply(status=500), ends=HONEST, calls=6),
+    Script("a backend that is busy once", (call(toy("a")), Reply(status=503)), ran=("a",), calls=4),
     # --- Constrained
     Script("prose for JSON", then=say(ANSWER), calls=2, wire="constrained"),
     Script("cut decision", (say('{"thought": "hm', finish="length"), decide("answer")), calls=3, wire="constrained"),
