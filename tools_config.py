@@ -1,12 +1,13 @@
 """The one list of tools. Adding a tool: a folder under `tools/`, and a line here. `CLAUDE.md` has the guide.
 
-Each line names a tool and the class that makes it. A class is imported when the tools API starts, and nowhere else; one
-that cannot be (a package is missing) leaves its tool switched off, with the reason, and the others as they are.
+Each line names a tool and what makes it: a class or a function. That is imported when the tools API starts, and nowhere
+else; one that cannot be (a package is missing) leaves its tool switched off, with the reason, and the others as they
+are.
 """
 
 from collections.abc import Mapping
 
 TOOLS: Mapping[str, str] = {
-    "python_coder": "tools.python_coder.tool:PythonCoder",
+    "python_coder": "tools.python_coder.tool:make_python_coder",
     "websearch": "tools.web_search.tool:WebSearch",
 }

@@ -48,7 +48,7 @@ async def run_call(
     before = await asyncio.to_thread(workspace.list_files, folder, house.uid)
     limit_bytes = max(house.limits.disk_mb << 20, before.bytes_used)
     output = Output()
-    watch = asyncio.create_task(_watch_disk(folder, house.uid, limit_bytes, stop))
+    watch = asyncio.create_task(watch_disk(folder, house.uid, limit_bytes, stop))
     show = asyncio.create_task(output.show(context.progress))
     began = time.monotonic()
     try:
@@ -79,7 +79,8 @@ async def run_call(
     )
 
 
-async def _watch_disk(folder: Path, uid: int, limit_bytes: int, stop: Stop) -> None:
+async def watch_disk(folder: Path, uid: int, limit_bytes: int, stop: Stop) -> None:
+    """Ask for the stop once the folder holds too much. Runs until it is cancelled."""
     while True:
         await asyncio.sleep(DISK_LOOK_S)
         with contextlib.suppress(OSError):  # seen again when the call is over

@@ -18,7 +18,8 @@ _FIRST_VERSION_RIGHTS = (1 << 13) - 1
 _FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _READ_RIGHTS = _EXECUTE | _READ_FILE | _READ_DIR
 _NEVER = _MAKE_CHAR | _MAKE_BLOCK | _MAKE_SOCKET | _MAKE_FIFO
-_NET_RIGHTS = 0b11  # bind and connect TCP
+_NET_RIGHTS, _CONNECT = 0b11, 0b10  # bind and connect TCP
+_RULE_PATH, _RULE_PORT = 1, 2
 _SCOPES = 0b11  # abstract Unix sockets and signals stay among ourselves
 
 
@@ -30,8 +31,10 @@ def find_version() -> int:
         return 0
 
 
-def restrict(*, readable: Iterable[Path], writable: Iterable[Path]) -> None:
-    """Leave this process, for good, with these paths and no network. Needs no_new_privs. Missing paths are skipped.
+def restrict(*, readable: Iterable[Path], writable: Iterable[Path], connect_port: int = 0) -> None:
+    """Leave this process, for good, with these paths and no network, but for one port to connect to, if it is given.
+
+    Needs no_new_privs. Missing paths are skipped.
 
     Raises:
         OSError: Landlock is not there, or not switched on.
@@ -51,6 +54,9 @@ def restrict(*, readable: Iterable[Path], writable: Iterable[Path]) -> None:
         for paths, granted in ((readable, _READ_RIGHTS), (writable, rights & ~_NEVER)):
             for path in paths:
                 _grant(fd, path, granted & rights)
+        if connect_port and version >= 4:
+            rule = _CONNECT.to_bytes(8, "little") + connect_port.to_bytes(8, "little")
+            linux.syscall(_SYS_ADD_RULE, fd, _RULE_PORT, rule, 0, what="landlock_add_rule port")
         linux.syscall(_SYS_RESTRICT, fd, 0, what="landlock_restrict_self")
     finally:
         os.close(fd)
@@ -65,6 +71,6 @@ def _grant(ruleset: int, path: Path, rights: int) -> None:
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             rights &= _FILE_RIGHTS
         rule = rights.to_bytes(8, "little") + fd.to_bytes(4, "little")
-        linux.syscall(_SYS_ADD_RULE, ruleset, 1, rule, 0, what=f"landlock_add_rule {path}")
+        linux.syscall(_SYS_ADD_RULE, ruleset, _RULE_PATH, rule, 0, what=f"landlock_add_rule {path}")
     finally:
         os.close(fd)

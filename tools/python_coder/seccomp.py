@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from .linux import MACHINE, PR_SET_DUMPABLE
-from .syscalls import AUDIT_ARCH, CLONE3, NEWEST_KNOWN, allowed_syscalls
+from .syscalls import AUDIT_ARCH, CLONE3, CONNECT, NEWEST_KNOWN, SOCKET, allowed_syscalls
 
 _LOAD, _JUMP_EQ, _JUMP_GT, _JUMP_GE, _AND, _RETURN = 0x20, 0x15, 0x25, 0x35, 0x54, 0x06
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
@@ -21,7 +21,7 @@ _U32 = 0xFFFFFFFF
 
 _NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone takes
 _SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
-_AF_UNIX, _SOCK_STREAM = 1, 1
+_AF_UNIX, _AF_INET, _SOCK_STREAM = 1, 2, 1
 _SOCK_TYPE_MASK = 0xF
 _TTY_INJECTIONS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 _PR_SET_MM = 35
@@ -55,10 +55,11 @@ _RULES: dict[str, tuple[Rule, ...]] = {
 }
 
 
-def build_filter(*, signal_pid: int | None = None, machine: str = MACHINE) -> bytes:
+def build_filter(*, signal_pid: int | None = None, connect: bool = False, machine: str = MACHINE) -> bytes:
     """The program for this machine.
 
     `signal_pid` is for a process without a pid namespace: it may then signal that one process alone.
+    `connect` is for a process in a network of its own: it may connect TCP sockets of IPv4.
 
     Raises:
         ValueError: for a machine whose system calls are not known here.
@@ -70,6 +71,9 @@ def build_filter(*, signal_pid: int | None = None, machine: str = MACHINE) -> by
     if signal_pid is not None:
         allowed.pop("pidfd_send_signal", None)
         rules |= {name: (Rule(0, signal_pid),) for name in _SIGNAL_SENDERS}
+    if connect:
+        allowed |= {"socket": SOCKET[machine], "connect": CONNECT[machine]}
+        rules["socket"] = (Rule(0, _AF_INET), Rule(1, _SOCK_STREAM, mask=_SOCK_TYPE_MASK))
     checked = {allowed.pop(name): conditions for name, conditions in rules.items() if name in allowed}
     program = [
         _op(_LOAD, _OFFSET_ARCH),

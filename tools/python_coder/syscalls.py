@@ -63,6 +63,7 @@ faccessat2=439 epoll_pwait2=441 futex_waitv=449
 """
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+SOCKET, CONNECT = {"x86_64": 41, "aarch64": 198}, {"x86_64": 42, "aarch64": 203}  # for those who may connect
 CLONE3 = 435
 NEWEST_KNOWN = 450  # libc falls back from a newer call when it is told that the call does not exist
 

@@ -11,7 +11,7 @@ import re
 import time
 from pathlib import Path
 
-from backend.core.contracts import ToolContext, ToolFailure, ToolResult, ToolSpec, ToolStatus
+from backend.core.contracts import Tool, ToolContext, ToolFailure, ToolResult, ToolSpec, ToolStatus
 from backend.core.prompts import load_prompt
 from config import Settings
 
@@ -19,6 +19,7 @@ from . import probes, workspace
 from .args import PythonCoderArgs
 from .call import House, Stop, run_call
 from .cgroups import ControlGroups
+from .nanocoder import Nanocoder
 from .pool import Pool, PoolBusy
 from .sandbox import Limits, Plan
 from .zygote_client import HOME, ZygoteFailed, default_uid
@@ -31,6 +32,11 @@ WARM_LIBRARIES = ("numpy", "pandas", "matplotlib.pyplot", "PIL.Image", "asyncio"
 _ROOT = Path(__file__).parents[2]
 _PATHS = re.compile(r"/[^\s'\":,]+")  # have no place in what everybody may read
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
+
+
+def make_python_coder(settings: Settings) -> Tool:
+    """The tool in the mode that is set."""
+    return Nanocoder(settings) if settings.PYTHON_EXECUTOR_MODE == "nanocoder" else PythonCoder(settings)
 
 
 class PythonCoder:
@@ -60,13 +66,6 @@ class PythonCoder:
         self._calls: set[asyncio.Task[ToolResult]] = set()
 
     async def start(self) -> None:
-        if self._settings.PYTHON_EXECUTOR_MODE != "native":
-            self._status = ToolStatus(
-                enabled=False,
-                reason="The nanocoder mode is not part of this version.",
-                how_to_enable="Set PYTHON_EXECUTOR_MODE=native.",
-            )
-            return
         groups = await asyncio.to_thread(ControlGroups.find)
         failures: list[str] = []
         for tier in self._tiers:

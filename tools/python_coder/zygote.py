@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import display, linux, sandbox, session
+from . import display, linux, nanocoder_session, sandbox, session
 from .processes import count_own_threads, find_family, mapped_memory, measure, private_memory, scan
 
 WATCH_S = 0.25
@@ -133,6 +133,8 @@ class Zygote:
                 linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
                 os.write(report, os.getpid().to_bytes(4, "big"))
             session.prepare_descriptors(*fds)
+            if self.plan.programs:
+                nanocoder_session.live(self.plan, name, processes)
             session.live(self.plan, name, size, processes)
         except Exception:  # whatever it is: it must be told before this process ends
             traceback.print_exc()
