@@ -42,9 +42,11 @@ from backend.core.llm.base import LLMRequest
 from backend.core.messages import Message
 from backend.core.prompts import load_prompt
 from backend.core.storage.sessions import new_session_id
+from backend.core.untrusted import shorten
 
 MAX_ANSWER_TRIES = 2
 MAX_SHOWN_THOUGHT = 1_000
+MAX_MALFORMED_CHARS = 600
 REPEATED = "You have made this very call before, and it would bring the same. Use what you know, or answer."
 FILTERED = "the content filter of the model stopped the answer"
 
@@ -127,6 +129,8 @@ class ReActRun:
                 yield self._give_up(FILTERED)
                 self.finish_reason = "content_filter"
                 return
+            if isinstance(reading, Malformed):  # the model need not read all of it again
+                said.text = shorten(said.text, MAX_MALFORMED_CHARS)
             self._mode.record(self._transcript, said, reading)
             if thought := self._thought_of(said, reading, gate):
                 yield ReasoningDelta(thought)
