@@ -30,7 +30,7 @@ class Merged(Generic[T]):
         try:
             while self._waiting:
                 done, _ = await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
+                for task in [task for task in self._waiting if task in done]:  # in the order of their adding
                     stream = self._waiting[task]
                     if isinstance(task.exception(), StopAsyncIteration):
                         del self._waiting[task]
