@@ -30,6 +30,7 @@ for source in backend tools config.py tools_config.py server.py tools_server.py 
 done
 
 section "Preparing .venv" bash start_servers.sh --install tests/requirements.txt
+section "Preparing nanocoder" bash start_servers.sh --install-nanocoder
 section "ruff check" "$PYTHON" -m ruff check .
 section "ruff format" "$PYTHON" -m ruff format --check .
 section "mypy" "$PYTHON" -m mypy "${sources[@]}"

@@ -256,3 +256,5 @@ async def _finish(group: ControlGroup, limits: Limits, pid: int) -> None:
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
+    except OSError as error:
+        raise ZygoteFailed(f"no control group: {error.strerror}") from error

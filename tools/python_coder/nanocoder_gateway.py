@@ -28,6 +28,8 @@ MAX_HEAD = 16 << 10
 MAX_BODY = 8 << 20
 READ_TIMEOUT_S = 15.0
 WRITE_TIMEOUT_S = 60.0
+CLOSE_TIMEOUT_S = 5.0
+ACCEPT_PAUSE_S = 0.2  # when the server itself has no descriptor left
 
 
 class Gateway:
@@ -46,14 +48,19 @@ class Gateway:
         tasks = {self._accepting, *self._connections}
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S)
         self._listener.close()
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._places.acquire()
-            connection, _ = await loop.sock_accept(self._listener)
+            try:
+                connection, _ = await loop.sock_accept(self._listener)
+            except OSError:
+                self._places.release()
+                await asyncio.sleep(ACCEPT_PAUSE_S)
+                continue
             task = asyncio.create_task(self._serve(connection))
             self._connections.add(task)
             task.add_done_callback(self._forget)
@@ -65,8 +72,8 @@ class Gateway:
             log.error("python_coder: a model call of a task failed", exc_info=error)
 
     async def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_HEAD)
+        reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_HEAD)
+        try:
             with contextlib.suppress(OSError, EOFError, TimeoutError):  # whoever asked went away, or sent half of it
                 try:
                     async with asyncio.timeout(READ_TIMEOUT_S):
@@ -75,7 +82,11 @@ class Gateway:
                 except ApiError as error:
                     body = json.dumps(error.body()).encode()
                     await _write(writer, _head(error.status, "application/json", len(body)) + body)
-            writer.close()
+                writer.close()
+                async with asyncio.timeout(WRITE_TIMEOUT_S):
+                    await writer.wait_closed()
+        finally:
+            writer.transport.abort()
 
     async def _read(self, reader: asyncio.StreamReader) -> LLMRequest:
         try:

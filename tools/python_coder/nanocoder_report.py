@@ -20,7 +20,6 @@ MAX_CALL_TEXT = 2000
 _EXIT_CODES = {
     1: "nanocoder failed",
     2: "nanocoder waited for an approval that nobody gives",
-    3: "nanocoder gave up: the task took more steps than it may",
 }
 
 
@@ -38,7 +37,6 @@ class _Call(BaseModel):
 class _Report(BaseModel):
     finalText: str | None = None
     toolCalls: list[_Call] = []
-    error: Any = None
     message: Any = None
 
 
@@ -109,7 +107,7 @@ def _describe_failure(task: Task, report: _Report | None, text: str) -> str:
     if task.model_failure and (task.exit_code or not text):
         return f"The task was given up, since the model could not be asked: {task.model_failure} {kept}"
     if task.exit_code:
-        said = _text((report and (report.error or report.message)) or task.stderr.decode(errors="replace")[-500:])
+        said = _text((report and report.message) or task.stderr.decode(errors="replace")[-500:])
         why = _EXIT_CODES.get(task.exit_code, f"nanocoder ended with exit code {task.exit_code}")
         return clean(f"The task failed: {why}{f' ({shorten(said.strip(), 500)})' if said.strip() else ''}. {kept}")
     if report is None:
