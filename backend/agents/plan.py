@@ -28,7 +28,7 @@ def plan_schema(tools: Sequence[str], max_steps: int) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "id": {"type": "integer"},
-            "goal": {"type": "string", "maxLength": 300},
+            "goal": {"type": "string", "minLength": 1, "maxLength": 300},
             "tool": {"enum": [*tools, NO_TOOL]},
             "depends_on": {"type": "array", "items": {"type": "integer"}, "maxItems": max_steps},
         },
