@@ -26,6 +26,7 @@ PYTHON=.venv/bin/python
 GRACE_S=20         # for open answers to end when told to stop; then SIGKILL
 READY_S=60         # for a server to become healthy
 ENGINE_READY_S=600 # for a large model to be loaded
+MAX_REVIVALS=5     # of the engine, before it is given up
 LOG_MAX_BYTES=$((50 << 20))
 export PYTHONUNBUFFERED=1
 
@@ -73,6 +74,15 @@ check_alive() { # end with the last words of a child that has ended
         fi
         exit 1
     done
+}
+
+revive_engine() { # start it again at its address: a model in the middle of an answer may bring it down
+    [[ $ENGINE ]] && ! kill -0 "${pids[0]}" 2>/dev/null || return 0
+    ((++revivals <= MAX_REVIVALS)) || return 0 # check_alive tells its last words
+    say "The engine has ended: starting it again."
+    start engine env EMBEDDED_LLM_PORT="${EMBEDDED_LLM_URL##*:}" "$PYTHON" -m backend.core.llm.embedded >/dev/null
+    pids[0]=${pids[-1]}
+    unset 'pids[-1]' 'names[-1]'
 }
 
 await() { # await NAME SECONDS COMMAND...: until the command succeeds
@@ -264,8 +274,10 @@ Ctrl-C stops everything.
 END
 
 told_to_stop=0
+revivals=0
 while true; do
     run sleep 1
+    revive_engine
     check_alive
     trim_log "$LOGS/tools.log"
     trim_log "$LOGS/main.log"

@@ -89,12 +89,27 @@ def test_what_it_started_ends_even_when_the_script_is_killed(tmp_path: Path) -> 
         assert processes_of(copy.data_dir) == {}
 
 
-@pytest.mark.parametrize("program", ["server.py", "tools_server.py", "backend.core.llm.embedded"])
+def test_an_engine_that_dies_is_started_again_at_its_address_a_few_times(tmp_path: Path) -> None:
+    with launch(tmp_path / "data") as copy:
+        first = copy.pid("backend.core.llm.embedded")
+        os.kill(first, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            states = {b["name"]: b["state"] for b in httpx.get(f"{copy.main_url}/health").json()["backends"]}
+            if "starting it again" in copy.output and states["embedded"] == "up":
+                break
+            time.sleep(0.2)
+        assert copy.script.poll() is None
+        assert copy.pid("backend.core.llm.embedded") != first
+        assert states["embedded"] == "up"
+
+
+@pytest.mark.parametrize("program", ["server.py", "tools_server.py"])
 def test_when_one_process_dies_it_is_named_and_the_others_end(tmp_path: Path, program: str) -> None:
     with launch(tmp_path / "data") as copy:
         os.kill(copy.pid(program), signal.SIGKILL)
         assert copy.script.wait(timeout=30) == 1
-        name = {"server.py": "main API", "tools_server.py": "tools API"}.get(program, "engine")
+        name = {"server.py": "main API", "tools_server.py": "tools API"}[program]
         assert f"The {name} has ended (exit code 137)" in copy.output
         assert processes_of(copy.data_dir) == {}
 
