@@ -9,6 +9,11 @@ from blockbuster import BlockBuster, blockbuster_ctx
 import config
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is quick to fail comes first; and servers that the end-to-end tests keep running are nobody else's noise."""
+    items.sort(key=lambda item: "e2e" in item.path.parts)
+
+
 @pytest.fixture(autouse=True)
 def no_blocking_call_on_the_event_loop() -> Iterator[BlockBuster]:
     with blockbuster_ctx(["backend", "tools"]) as watch:

@@ -10,6 +10,7 @@ import pytest
 
 from backend.api.tool_results import MAX_PROGRESS_BYTES, MAX_RESULT_BYTES
 from backend.core.storage.sessions import new_session_id
+from backend.utils.shared_stamp import REREAD_S
 from tests.support.tools_server import RunningTools, running_tools
 
 EVENT_STREAM = {"Accept": "text/event-stream"}
@@ -85,6 +86,7 @@ async def test_a_disabled_user_calls_no_tool_any_more(tools: RunningTools) -> No
     token = tools.main.authenticator.make_service_token("bob", new_session_id(), timeout_s=5)
     assert (await tools.bob.post("/api/tools/toy", json={})).status_code == 200
     await tools.main.users.update("bob", disabled=True)
+    await asyncio.sleep(REREAD_S)  # another process would take longer to say so
     assert (await tools.bob.post("/api/tools/toy", json={})).status_code == 401
     headers = {"Authorization": f"Bearer {token}"}
     assert (await tools.nobody.post("/api/tools/toy", json={}, headers=headers)).status_code == 401
@@ -264,7 +266,7 @@ async def test_a_refusal_after_the_first_byte_is_an_error_event(
     from tests.support.toy_tool.tool import BrokenTool
 
     async def fail_late(self: BrokenTool) -> None:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(2)
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(BrokenTool, "start", fail_late)
