@@ -76,10 +76,12 @@ class Nanocoder:
         self._zygote_lock = asyncio.Lock()
         self._busy: set[str] = set()  # sessions with a task
         self._made = 0
+        self._closed = False
         self._isolation: dict[str, Any] = {}
         self._status = ToolStatus(enabled=False, reason="It was not started.", how_to_enable="Start the tools API.")
 
     async def start(self) -> None:
+        self._closed = False
         try:
             found = find_installation if self._package is None else lambda: find_installation(self._package or Path())
             self._installation = await asyncio.to_thread(found)
@@ -101,6 +103,7 @@ class Nanocoder:
         await self._end_zygote()
 
     async def close(self) -> None:
+        self._closed = True
         await self._end_zygote()
         self._status = ToolStatus(enabled=False, reason="It was stopped.", how_to_enable="Start the tools API.")
 
@@ -229,6 +232,8 @@ class Nanocoder:
 
     async def _find_zygote(self) -> Zygote:
         async with self._zygote_lock:
+            if self._closed:
+                raise ZygoteFailed("the server is stopping")
             if self._zygote is None or self._zygote.lost.is_set():
                 if self._zygote is not None:
                     await self._zygote.close()

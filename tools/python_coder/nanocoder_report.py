@@ -20,6 +20,8 @@ MAX_CALL_TEXT = 2000
 _EXIT_CODES = {
     1: "nanocoder failed",
     2: "nanocoder waited for an approval that nobody gives",
+    134: "nanocoder ran out of memory",
+    137: "nanocoder was killed, most likely since it used more memory than it may",
 }
 
 
