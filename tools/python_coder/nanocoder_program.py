@@ -1,6 +1,7 @@
 """One program in a session's sandbox, from the server's side: have it started, read what it writes, end it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -115,23 +116,19 @@ class Program:
                 self.listener.close()
 
     def _take_listener(self) -> None:
-        if not self.exited.done():
-            try:
-                data, ancillary, _, _ = self._control.recvmsg(
-                    _READ, socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4)
-                )
-            except BlockingIOError:
-                raise ZygoteFailed("it did not answer") from None
-            for _, kind, value in ancillary:
-                if kind == socket.SCM_CREDENTIALS:
-                    self.pid = _CREDENTIALS.unpack(value[: _CREDENTIALS.size])[0]
-                elif kind == socket.SCM_RIGHTS:
-                    self.listener = socket.socket(fileno=int.from_bytes(value[:4], "little"))
-            if data == READY and self.listener:
-                return
-            raise ZygoteFailed(data.decode(errors="replace") or "it ended before it was ready")
-        ended = self.exited.result()
-        raise ZygoteFailed(ended.reason or f"it ended before it was ready, with status {ended.status}")
+        data, ancillary = b"", list[tuple[int, int, bytes]]()
+        with contextlib.suppress(OSError):  # silent as yet, or gone
+            room = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4)
+            data, ancillary, _, _ = self._control.recvmsg(_READ, room)
+        for _, kind, value in ancillary:
+            if kind == socket.SCM_CREDENTIALS:
+                self.pid = _CREDENTIALS.unpack(value[: _CREDENTIALS.size])[0]
+            elif kind == socket.SCM_RIGHTS:
+                self.listener = socket.socket(fileno=int.from_bytes(value[:4], "little"))
+        if data != READY or self.listener is None:
+            ended = self.exited.result() if self.exited.done() else Exit(0, "it did not answer")
+            reason = data.decode(errors="replace") or ended.reason
+            raise ZygoteFailed(reason or f"it ended before it was ready, with status {ended.status}")
 
     async def _collect(self, name: str, output: Output) -> None:
         fd = self._pipes[name]
