@@ -90,7 +90,7 @@ class RequestMiddleware:
         except ApiError as error:  # raised outside any route: a body over its bound
             if status == 0:
                 await error_response(error)(scope, receive, send_with_id)
-        except Exception:
+        except Exception:  # the last safety net: whatever it is, the caller gets an answer and the log the whole story
             logger.exception("A request failed in an unexpected way.")
             if status == 0:
                 failure = ApiError("The server failed. Tell whoever runs it the X-Request-ID of this response.")
