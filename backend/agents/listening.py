@@ -19,7 +19,7 @@ from backend.core.events import (
 from backend.core.llm.base import LLMRequest, ModelStream
 from backend.core.llm.wire import new_call_id
 from backend.core.messages import ToolCall
-from backend.core.storage.conversation_format import clean_text
+from backend.utils.clean_text import clean_text
 
 MAX_THOUGHT_CHARS = 40_000  # without a word of an answer
 LOOK_EVERY_CHARS = 400

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from backend.core.llm.base import ToolDefinition
-from backend.core.storage.conversation_format import clean_text
+from backend.utils.clean_text import clean_text, clean_value
 
 MAX_PROBLEM_CHARS = 300
 _WRAPPERS = ("arguments", "args", "parameters", "input", "action_input", "kwargs")
@@ -72,7 +72,7 @@ class Toolset:
 def parse_json(text: str) -> Any:
     """JSON as models write it, or None: half surrogate pairs are replaced, line breaks inside texts are let through."""
     try:
-        return _clean(json.loads(text.strip() or "{}", strict=False))
+        return clean_value(json.loads(text.strip() or "{}", strict=False))
     except (ValueError, RecursionError):
         return None
 
@@ -98,11 +98,3 @@ def _coerced(value: Any, schema: Mapping[str, Any]) -> Any:
             return value if parsed is None else parsed
         case _:
             return value
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, dict):
-        return {clean_text(key): _clean(item) for key, item in value.items()}
-    return [_clean(item) for item in value] if isinstance(value, list) else value

@@ -1,6 +1,8 @@
 """Reading a request's body by hand, where a route must know who calls before it reads."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -10,6 +12,23 @@ from backend.api.errors import ClientDisconnected
 from backend.core.errors import BadRequest
 
 BODY_TIMEOUT_S = 60.0
+
+
+@asynccontextmanager
+async def arriving(timeout_s: float) -> AsyncIterator[None]:
+    """A deadline for the arrival of a body.
+
+    Raises:
+        BadRequest: it does not arrive in time.
+        ClientDisconnected: it will not arrive any more.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise BadRequest(f"The body did not arrive within {timeout_s:g} s.") from None
+    except ClientDisconnect:
+        raise ClientDisconnected from None
 
 
 async def read_json_object(request: Request, *, optional: bool = False) -> dict[str, Any]:
@@ -22,13 +41,8 @@ async def read_json_object(request: Request, *, optional: bool = False) -> dict[
         BadRequest: it is none, or it does not arrive in time.
         ClientDisconnected: it will not arrive any more.
     """
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await request.body()
-    except TimeoutError:
-        raise BadRequest(f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
-    except ClientDisconnect:
-        raise ClientDisconnected from None
+    async with arriving(BODY_TIMEOUT_S):
+        body = await request.body()
     if optional and not body:
         return {}
     try:

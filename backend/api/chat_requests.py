@@ -4,15 +4,14 @@ JSON, or multipart with the same fields as strings beside `files`. What OpenAI's
 either harmless to leave out (then it is) or would change the answer (then it is an error that names the field).
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import orjson
 from pydantic import ValidationError
 from starlette.requests import Request
 
+from backend.api.bodies import arriving, read_json_object
 from backend.api.errors import validation_error
 from backend.api.uploads import MAX_FIELDS, MAX_FILES, split_form
 from backend.core.attachments import Attachment
@@ -29,7 +28,6 @@ from backend.models.chat import (
     WireMessage,
 )
 
-BODY_TIMEOUT_S = 60.0
 UPLOAD_TIMEOUT_S = 600.0
 OWN_SESSION_HEADER = "x-session-id"
 UI_TASK_HEADER = "x-openwebui-task"
@@ -42,17 +40,13 @@ async def read_chat_request(request: Request) -> AsyncIterator[tuple[ChatComplet
 
     Raises:
         BadRequest: with the field at fault.
+        ClientDisconnected: the body will not arrive any more.
     """
-    is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
-    try:
-        async with asyncio.timeout(UPLOAD_TIMEOUT_S if is_form else BODY_TIMEOUT_S):
-            form = await request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS) if is_form else None
-            body = b"" if is_form else await request.body()
-    except TimeoutError:
-        raise BadRequest("The body did not arrive in time.") from None
-    if form is None:
-        yield parse_fields(_parse_json(body)), []
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        yield parse_fields(await read_json_object(request)), []
         return
+    async with arriving(UPLOAD_TIMEOUT_S):
+        form = await request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS)
     try:
         fields, attachments = split_form(form)
         yield parse_fields(fields), attachments
@@ -60,16 +54,7 @@ async def read_chat_request(request: Request) -> AsyncIterator[tuple[ChatComplet
         await form.close()
 
 
-def _parse_json(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise BadRequest("The body is not valid JSON.") from None
-
-
-def parse_fields(fields: Any) -> ChatCompletionRequest:
-    if not isinstance(fields, dict):
-        raise BadRequest("The body must be a JSON object.")
+def parse_fields(fields: dict[str, Any]) -> ChatCompletionRequest:
     try:
         return ChatCompletionRequest.model_validate(fields)
     except ValidationError as error:

@@ -30,6 +30,7 @@ from backend.core.events import (
 from backend.core.messages import ToolCall
 from backend.core.narration import narrate
 from backend.core.runs import kind_of
+from backend.utils.clean_text import clean_value
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -201,14 +202,4 @@ def _json(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:  # a lone surrogate in a model's text, which UTF-8 cannot carry
-        return orjson.dumps(_without_surrogates(value))
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {key: _without_surrogates(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_surrogates(item) for item in value]
-    return value
+        return orjson.dumps(clean_value(value))

@@ -14,6 +14,7 @@ import orjson
 from backend.core.contracts import ToolResult
 from backend.core.errors import ApiError
 from backend.core.tool_runs import Progress
+from backend.utils.clean_text import clean_text
 
 MAX_RESULT_BYTES = 4 * 2**20
 MAX_PROGRESS_BYTES = 64 * 2**10
@@ -85,4 +86,4 @@ def _text(value: Any, longest: int | None) -> str:
     if longest is not None and len(text) > longest:
         half = longest // 2
         text = f"{text[:half]}\n... ({len(text) - 2 * half} characters left out) ...\n{text[-half:]}"
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return clean_text(text)

@@ -6,7 +6,7 @@ speaks, what looks like a mark or like a control token of a chat template is mad
 
 import re
 
-from backend.core.storage.conversation_format import clean_text
+from backend.utils.clean_text import clean_text
 
 # Template tokens of the common model families, our own marks, and the tags that models put around calls and thoughts.
 _CONTROL = re.compile(

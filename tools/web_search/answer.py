@@ -14,8 +14,8 @@ from backend.core.events import BackendSelected, Completed, TextDelta, Usage
 from backend.core.llm.base import LLMRequest, Sampling
 from backend.core.messages import Message
 from backend.core.prompts import Prompt
-from backend.core.storage.conversation_format import clean_text
 from backend.core.untrusted import mark_as_data, shorten
+from backend.utils.clean_text import clean_text
 
 from .search import SearchResult
 

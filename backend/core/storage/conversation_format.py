@@ -23,6 +23,7 @@ import orjson
 
 from backend.core.events import Usage
 from backend.core.messages import Content, ImagePart, Message, Role, TextPart, ToolCall
+from backend.utils.clean_text import clean_value
 
 BETWEEN = b",\n"
 CLOSING = b"\n]}\n"
@@ -167,12 +168,7 @@ def dump(value: Any) -> bytes:
     try:
         return orjson.dumps(value, option=orjson.OPT_UTC_Z)
     except orjson.JSONEncodeError:
-        return orjson.dumps(_without_surrogates(value), option=orjson.OPT_UTC_Z)
-
-
-def clean_text(text: str) -> str:
-    """Halves of surrogate pairs replaced; two that belong together become the character that they are."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return orjson.dumps(clean_value(value), option=orjson.OPT_UTC_Z)
 
 
 def from_iso(moment: Any) -> float:
@@ -183,14 +179,6 @@ def from_iso(moment: Any) -> float:
         except (ValueError, OverflowError):
             return 0.0
     return float(moment) if isinstance(moment, int | float) else 0.0
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-    return [_without_surrogates(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _parse(data: bytes) -> Any:

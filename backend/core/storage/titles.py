@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from backend.core.storage.conversation_format import StoredMessage, clean_text
+from backend.core.storage.conversation_format import StoredMessage
+from backend.utils.clean_text import clean_text
 
 TITLE_LENGTH = 80
 MAX_TITLE_LENGTH = 200

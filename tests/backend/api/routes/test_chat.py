@@ -519,3 +519,25 @@ async def test_metrics_count_calls_tokens_and_requests_without_naming_anybody(al
     assert 'http_requests_total{method="POST",route="/v1/chat/completions",status="200"} 1.0' in text
     assert 'llm_backend_up{backend="ollama"} 1.0' in text
     assert "alice" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "begun"),
+    [
+        ("application/json", '{"messages'),
+        ("multipart/form-data; boundary=x", '--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nhal'),
+    ],
+)
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_failure_of_the_server(
+    server: RunningServer, alice: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, kind: str, begun: str
+) -> None:
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: {alice.headers['authorization']}\r\n"
+    writer.write(f"{head}Content-Type: {kind}\r\nContent-Length: 1000\r\n\r\n{begun}".encode())
+    await writer.drain()
+    await asyncio.sleep(0.1)
+    writer.close()
+    await asyncio.sleep(0.3)
+    assert "unexpected" not in caplog.text
+    assert 'status="499"' in (await alice.get("/metrics")).text
