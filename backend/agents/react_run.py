@@ -71,7 +71,7 @@ class ReActRun:
         context = turn.request.context
         # The calls of a run share a workspace also where the conversation is not kept.
         context = context if context.session_id else replace(context, session_id=new_session_id())
-        self._caller = Caller(means.tools, context, turn.rag_collection, budget.work_until, step)
+        self._caller = Caller(means.tools, context, turn.request.model, turn.rag_collection, budget, step)
         self._has_last_word = step is None  # of a plan, the answer has it
         self._last_thought = ""
         self._said_before = False

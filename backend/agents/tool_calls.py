@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 
+from backend.agents.guards import Budget
 from backend.agents.merging import Merged
 from backend.agents.toolset import dump_arguments
 from backend.core.contracts import ToolResult, ToolRunner
-from backend.core.events import Event, ToolFinished, ToolProgress, ToolStarted
+from backend.core.events import Event, ToolFinished, ToolProgress, ToolStarted, Usage
 from backend.core.llm.base import CallContext
 from backend.core.messages import ToolCall
 from backend.core.untrusted import shorten
@@ -53,12 +54,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """As whom calls are made, and until when."""
+    """As whom calls are made, with which model, and until when."""
 
     tools: ToolRunner
     context: CallContext
+    model: str
     rag_collection: str | None
-    until: float  # on the loop's clock
+    budget: Budget
     step: int | None = None  # of a plan
 
     async def run(self, calls: Sequence[Call], outcomes: list[Outcome]) -> AsyncGenerator[Event, None]:
@@ -78,13 +80,16 @@ class Caller:
         started = time.monotonic()
         result = ToolResult(False, error=TIME_IS_OVER)
         stream = self.tools.run(
-            ToolCall(call.id, call.tool, call.arguments_text), self.context, rag_collection=self.rag_collection
+            ToolCall(call.id, call.tool, call.arguments_text),
+            self.context,
+            rag_collection=self.rag_collection,
+            model=self.model,
         )
         passed_on = 0
         async with aclosing(stream) as items:
             while True:
                 try:
-                    async with asyncio.timeout_at(self.until):
+                    async with asyncio.timeout_at(self.budget.work_until):
                         item = await anext(items)
                 except (StopAsyncIteration, TimeoutError):
                     break
@@ -93,6 +98,7 @@ class Caller:
                 elif passed_on < MAX_PROGRESS:
                     passed_on += 1
                     yield ToolProgress(call.id, call.tool, shorten(item.message, MAX_SUMMARY_CHARS), item.data)
+        self.budget.spend(_usage(result))
         outcome.success, outcome.text, outcome.files = result.success, _describe(result), _files(result)
         summary = shorten((result.answer if result.success else result.error) or outcome.text, MAX_SUMMARY_CHARS)
         elapsed_s = round(time.monotonic() - started, 3)
@@ -106,6 +112,14 @@ def _describe(result: ToolResult) -> str:
     if not parts and result.data:
         parts.append(orjson.dumps(result.data, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
     return "\n\n".join(parts) or ("It returned nothing." if result.success else "Error: it failed and did not say why.")
+
+
+def _usage(result: ToolResult) -> Usage:
+    """Of the models that the tool asked, as it tells."""
+    told = result.metadata.get("usage")
+    if not isinstance(told, dict):
+        return Usage()
+    return Usage(**{name: tokens for name in Usage.__slots__ if type(tokens := told.get(name)) is int and tokens >= 0})
 
 
 def _files(result: ToolResult) -> tuple[File, ...]:

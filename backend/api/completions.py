@@ -3,7 +3,7 @@
 A chunk is a byte template around one `orjson.dumps`: no model is built per token. The grammar of a stream, which every
 known client accepts:
 
-    role, (content | reasoning_content | tool_calls | agent_event)*, finish, usage if asked for, [DONE]
+    role, (content | reasoning_content | tool_calls | agent_event)*, annotations?, finish, usage if asked for, [DONE]
 
 The role appears once; `id`, `created` and `model` never change; `finish_reason` is there and null until the last.
 """
@@ -18,7 +18,9 @@ import orjson
 from backend.core.answers import Answer
 from backend.core.errors import ApiError
 from backend.core.events import (
+    AnswerCited,
     BackendSelected,
+    Citation,
     Event,
     HistoryTrimmed,
     ReasoningDelta,
@@ -102,6 +104,15 @@ class ChunkEncoder:
                 return b"".join((lead, start, b'"reasoning_content":', _json(text), self._close, b"}\n\n"))
             case ToolCallDelta():
                 return lead + start + b'"tool_calls":' + _json([_tool_call_delta(event)]) + self._close + b"}\n\n"
+            case AnswerCited(citations):
+                return (
+                    lead
+                    + start
+                    + b'"annotations":'
+                    + _json(list(map(annotation_object, citations)))
+                    + self._close
+                    + b"}\n\n"
+                )
             case RunFinished(reason, usage):
                 self._unfinished -= 1
                 self._usage += usage
@@ -166,6 +177,11 @@ def tool_call_object(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
+def annotation_object(citation: Citation) -> dict[str, Any]:
+    place = {"start_index": citation.start, "end_index": citation.end}
+    return {"type": "url_citation", "url_citation": {"url": citation.url, "title": citation.title, **place}}
+
+
 def agent_event(event: Event) -> dict[str, Any]:
     """A step of an agent as clients see it: its fields, and its name as `type` (`tool_started`, ...)."""
     fields = {name: getattr(event, name) for name in event.__slots__ if name != "result"}
@@ -177,6 +193,8 @@ def _choice(index: int, answer: Answer) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": answer.text or (None if calls else ""), "refusal": None}
     if answer.narration:
         message["reasoning_content"] = answer.narration
+    if answer.citations:
+        message["annotations"] = list(map(annotation_object, answer.citations))
     if calls:
         message["tool_calls"] = [tool_call_object(call) for call in calls]
     choice: dict[str, Any] = {"index": index, "message": message, "finish_reason": answer.finish_reason}

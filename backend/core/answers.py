@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backend.core.events import (
+    AnswerCited,
     BackendSelected,
+    Citation,
     Event,
     FinishReason,
     HistoryTrimmed,
@@ -28,6 +30,7 @@ class Answer:
     dropped_messages: int = 0
     logprobs: list[dict[str, Any]] = field(default_factory=list)
     steps: list[Event] = field(default_factory=list)  # what an agent did on the way
+    citations: tuple[Citation, ...] = ()
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
     _narration: list[str] = field(default_factory=list)  # the reasoning, and what was done in between
@@ -53,6 +56,8 @@ class Answer:
                 self.backend = self.backend or event
             case HistoryTrimmed():
                 self.dropped_messages = max(self.dropped_messages, event.dropped_messages)
+            case AnswerCited(citations):
+                self.citations = citations
             case RunFinished():
                 self.finish_reason, self.usage = event.finish_reason, event.usage
             case _:

@@ -117,11 +117,14 @@ class ToolRunner(Protocol):
     """What an agent sees of the tools."""
 
     def run(
-        self, call: ToolCall, context: CallContext, *, rag_collection: str | None = None
+        self, call: ToolCall, context: CallContext, *, rag_collection: str | None = None, model: str | None = None
     ) -> AsyncGenerator[ToolProgress | ToolResult, None]:
         """Yield a call's progress, then its result. Never raises: a call that failed has a result, too.
 
         Closing the generator ends the call.
+
+        Args:
+            model: which one the tool is to ask, unless `TOOL_MODELS` names another.
         """
         ...
 

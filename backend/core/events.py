@@ -3,7 +3,7 @@
 A backend yields deltas, an agent turns them into a run, an encoder writes the run out or collects it.
 
     backend stream = HistoryTrimmed? BackendSelected? (TextDelta | ReasoningDelta | ToolCallDelta)* Completed
-    run            = AgentSelected? (PlanMade | step)* RunFinished
+    run            = AgentSelected? (PlanMade | step)* AnswerCited? RunFinished
     step           = StepStarted? (HistoryTrimmed | BackendSelected | TextDelta | ReasoningDelta | ToolCallDelta)*
                      (ToolStarted ToolProgress* ToolFinished)* StepFinished?
 
@@ -141,6 +141,23 @@ class ToolFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class Citation:
+    """A source, and the characters of the answer that rest on it."""
+
+    url: str
+    title: str
+    start: int
+    end: int  # behind the last one
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCited:
+    """The sources of the whole answer."""
+
+    citations: tuple[Citation, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     finish_reason: FinishReason
     usage: Usage
@@ -160,5 +177,6 @@ Event = (
     | ToolStarted
     | ToolProgress
     | ToolFinished
+    | AnswerCited
     | RunFinished
 )

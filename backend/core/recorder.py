@@ -77,6 +77,7 @@ class Recorder:
             interrupted=interrupted,
             run_id=self.trace.run_id if self.trace else None,
             run_note=describe_run(answer.steps),
+            citations=answer.citations,
         )
         digest = None if self._seen is None else prefixes.digest((*self._seen, message))
         try:

@@ -152,13 +152,13 @@ class ToolClient:
         return self._tools
 
     async def run(
-        self, call: ToolCall, context: CallContext, *, rag_collection: str | None = None
+        self, call: ToolCall, context: CallContext, *, rag_collection: str | None = None, model: str | None = None
     ) -> AsyncGenerator[ToolProgress | ToolResult, None]:
         """Yield the call's progress, then its result. Closing the generator ends the call at once. Never raises."""
         try:
             body = _read_arguments(call)
             timeout_s = await self._timeout_s(call.name, context.username)
-            headers = self._headers(context, timeout_s, rag_collection)
+            headers = self._headers(context, timeout_s, rag_collection, model)
             result: ToolResult | None = None
             async with aclosing(self._stream(call.name, body, headers, timeout_s)) as frames:
                 async for frame in frames:
@@ -199,7 +199,9 @@ class ToolClient:
             raise _CallFailed(f"The tool {tool} cannot be used: the tools cannot be reached now.") from None
         return next((known.timeout_s for known in tools if known.name == tool), self._default_timeout_s)
 
-    def _headers(self, context: CallContext, timeout_s: float, rag_collection: str | None) -> Mapping[str, str]:
+    def _headers(
+        self, context: CallContext, timeout_s: float, rag_collection: str | None, model: str | None
+    ) -> Mapping[str, str]:
         session_id = context.session_id or new_session_id()  # a conversation that is not kept has none
         token = self._make_token(context.username, session_id, timeout_s=timeout_s)
         headers = {
@@ -211,6 +213,8 @@ class ToolClient:
             headers["X-Request-ID"] = context.request_id
         if rag_collection:
             headers["X-RAG-Collection"] = quote(rag_collection)
+        if model:
+            headers["X-LLM-Model"] = quote(model)
         return headers
 
     async def _stream(

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from backend.core.answers import Answer
 from backend.core.attachments import Attachment, attach
+from backend.core.citations import find_citations
 from backend.core.contracts import Agent, Turn
 from backend.core.errors import ApiError, BadRequest, Unavailable
-from backend.core.events import Event, HistoryTrimmed, RunFinished, ToolStarted
+from backend.core.events import AnswerCited, Event, HistoryTrimmed, RunFinished, ToolStarted
 from backend.core.llm.base import CallContext, LLMRequest, ToolDefinition
 from backend.core.llm.catalog import ModelCatalog
 from backend.core.messages import Message
@@ -88,6 +89,11 @@ class OpenTurn:
                         question.result()  # raises when it could not be kept: the client learns it now, not at the end
                     if isinstance(event, HistoryTrimmed):
                         event = HistoryTrimmed(event.dropped_messages + self.dropped_messages)
+                    elif isinstance(event, RunFinished) and (cited := find_citations(answer.text, answer.steps)):
+                        answer.add(AnswerCited(cited))
+                        if recorder and recorder.trace:
+                            recorder.trace.add(AnswerCited(cited))
+                        yield AnswerCited(cited)
                     answer.add(event)
                     if recorder and recorder.trace:
                         recorder.trace.add(event)

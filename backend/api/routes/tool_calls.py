@@ -26,7 +26,12 @@ from backend.models.tools import ToolCallResult
 SessionHeader = Annotated[
     str | None, Header(alias="X-Session-ID", description="the session whose files the tool sees; none: a new one")
 ]
-CollectionHeader = Annotated[str | None, Header(alias="X-RAG-Collection", include_in_schema=False)]
+CollectionHeader = Annotated[
+    str | None, Header(alias="X-RAG-Collection", description="what `rag` searches, URL-encoded, separated by commas")
+]
+ModelHeader = Annotated[
+    str | None, Header(alias="X-LLM-Model", description="the model that works for the tool, URL-encoded")
+]
 Run = AsyncGenerator[Progress | ToolResult, None]
 
 
@@ -59,6 +64,7 @@ def _endpoint(tool: LoadedTool) -> Callable[..., Awaitable[Response]]:
         context: Tools,
         session_id: SessionHeader = None,
         rag_collection: CollectionHeader = None,
+        model: ModelHeader = None,
     ) -> Response:
         args = _parse_args(tool, await read_json_object(request, optional=True))
         tool.check_not_off()  # before a session is made for nothing
@@ -70,7 +76,7 @@ def _endpoint(tool: LoadedTool) -> Callable[..., Awaitable[Response]]:
             workspace=await context.sessions.scratch(session_id),
             rag_collection=unquote(rag_collection) if rag_collection else None,
             llm=context.llm,
-            model=context.settings.TOOL_MODELS.get(tool.spec.name, "default"),
+            model=context.settings.TOOL_MODELS.get(tool.spec.name) or unquote(model or "default"),
         )
         run = context.runs.run(tool, args, tool_context)
         headers = {"X-Session-ID": session_id}

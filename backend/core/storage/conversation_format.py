@@ -21,7 +21,7 @@ from typing import Any, get_args
 
 import orjson
 
-from backend.core.events import Usage
+from backend.core.events import Citation, Usage
 from backend.core.messages import Content, ImagePart, Message, Role, TextPart, ToolCall
 from backend.utils.clean_text import clean_value
 
@@ -55,6 +55,7 @@ class StoredMessage:
     interrupted: bool = False  # the answer broke off
     usage: Usage | None = None
     files: tuple[str, ...] = ()  # names in the session's scratch folder
+    citations: tuple[Citation, ...] = ()  # the sources of an answer
 
     @classmethod
     def from_message(cls, message: Message, **extra: Any) -> "StoredMessage":
@@ -86,6 +87,8 @@ class StoredMessage:
             known["usage"] = Usage(**{part.name: _int(usage.get(part.name)) for part in fields(Usage)})
         if files := entry.get("files"):
             known["files"] = tuple(name for name in _list(files) if isinstance(name, str))
+        if isinstance(citations := entry.get("citations"), list):
+            known["citations"] = tuple(filter(None, map(_read_citation, citations)))
         return cls(
             entry["role"],
             _read_content(entry.get("content")),
@@ -108,7 +111,7 @@ class StoredMessage:
                 {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
                 for call in self.tool_calls
             ]
-        for name in (*_TEXTS, "interrupted", "usage", "files"):
+        for name in (*_TEXTS, "interrupted", "usage", "files", "citations"):
             if value := getattr(self, name):
                 entry[name] = value
         return dump(entry)
@@ -243,6 +246,14 @@ def _read_call(call: Any) -> ToolCall:
             return ToolCall(call_id, name, arguments)
         case _:
             raise ValueError("not a tool call")
+
+
+def _read_citation(entry: Any) -> Citation | None:
+    match entry:
+        case {"url": str(url), "title": str(title), "start": int(start), "end": int(end)}:
+            return Citation(url, title, start, end)
+        case _:
+            return None
 
 
 def _list(value: Any) -> list[Any]:

@@ -86,7 +86,7 @@ async def test_a_call_brings_progress_and_ends_with_the_result(client: ToolClien
 async def test_a_call_is_made_as_the_user_in_the_session(client: ToolClient) -> None:
     session_id = new_session_id()
     (result,) = await run(client, toy(), as_alice(session_id), rag_collection="文 a\r\n")
-    assert result.data == {"username": "alice", "workspace": session_id, "collection": "文 a\r\n"}
+    assert result.data == {"username": "alice", "workspace": session_id, "collection": "文 a\r\n", "model": "default"}
 
 
 async def test_a_call_of_a_conversation_that_is_not_kept_has_a_folder_of_its_own(client: ToolClient) -> None:

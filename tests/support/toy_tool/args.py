@@ -12,9 +12,9 @@ class Origin(BaseModel):
 
 
 class ToyArgs(BaseModel):
-    act: Literal["echo", "sleep", "resist", "report", "flood", "fail", "crash", "exit", "rubbish", "huge", "odd"] = (
-        Field("echo", description="what the toy is to do")
-    )
+    act: Literal[
+        "echo", "sleep", "resist", "report", "flood", "fail", "crash", "exit", "rubbish", "huge", "odd", "cite"
+    ] = Field("echo", description="what the toy is to do")
     text: str = Field("", description="what it says")
     seconds: float = Field(0, ge=0, le=60, description="how long it takes")
     origin: Origin | None = None

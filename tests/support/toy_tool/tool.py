@@ -48,6 +48,7 @@ class ToyTool:
 
     async def _act(self, args: ToyArgs, context: ToolContext) -> ToolResult:
         data: dict[str, Any] = {}
+        metadata: dict[str, Any] = {"toy": True}
         match args.act:
             case "echo" | "sleep":
                 await asyncio.sleep(args.seconds)
@@ -78,12 +79,16 @@ class ToyTool:
                 data = {"text": "begin" + "x" * 6_000_000 + "end", "list": list(range(1_000_000))}
             case "odd":
                 data = {"surrogate": "\ud800", "big": 2**80, "set": {1}, "nan": float("nan"), 3: b"bytes"}
+            case "cite":
+                data = {"sources": [{"number": 1, "title": "Bridges", "url": "https://bridges.example.org/forth"}]}
+                metadata["usage"] = {"prompt_tokens": 1000, "completion_tokens": 100}
         data |= {
             "username": context.username,
             "workspace": context.workspace.name,
             "collection": context.rag_collection,
+            "model": context.model,
         }
-        return ToolResult(True, args.text, data, {"toy": True})
+        return ToolResult(True, args.text, data, metadata)
 
 
 class BrokenTool(ToyTool):
