@@ -6,6 +6,6 @@ tool.py --- chain.py --- tavily.py, searxng.py, keyless.py     who is asked, in 
   |- answer.py                                                 from results to an answer with numbered sources
   `- page.py                                                   one page as text
 
-children.py runs keyless_child.py and page_child.py: libraries that block, or that read what strangers wrote, work in
-processes of their own, with limits, and are killed when they are too slow or nobody waits for them any more.
+keyless_child.py and page_child.py run on their own: libraries that block, or that read what strangers wrote, work in
+processes with limits, and are killed when they are too slow or nobody waits for them any more.
 """

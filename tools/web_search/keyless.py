@@ -1,14 +1,17 @@
 """Public search engines without a key, through `ddgs`. They owe us nothing: they may be slow, or refuse to answer."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from .children import ChildFailed, Children
+from backend.utils.children import ChildFailed, Children
+
 from .search import SearchFailed, SearchRequest, SearchResult, make_result, pick
 
 ENGINE_TIMEOUT_S = 4  # for one engine; several are asked one after the other
 TIMEOUT_S = 12.0
+CHILD = Path(__file__).with_name("keyless_child.py")
 
 
 class _Item(BaseModel):
@@ -39,7 +42,7 @@ class Keyless:
             "timeout_s": ENGINE_TIMEOUT_S,
         }
         try:
-            answer = _Answer.model_validate(await self._children.run("keyless_child.py", asked, timeout_s=TIMEOUT_S))
+            answer = _Answer.model_validate(await self._children.run(CHILD, asked, timeout_s=TIMEOUT_S))
         except (ChildFailed, ValidationError):
             raise SearchFailed("network", "The public search engines did not answer in time.") from None
         if answer.failed:

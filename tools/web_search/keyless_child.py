@@ -1,4 +1,4 @@
-"""Runs on its own: searches through public search engines, as `children.py` asks it to.
+"""Runs on its own: searches through public search engines, as `backend.utils.children` has it.
 
 {"query", "max_results", "topic", "time_range", "timeout_s"} -> {"results": [...]} | {"failed": kind, "message"}
 """

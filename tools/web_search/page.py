@@ -3,20 +3,21 @@
 import codecs
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from backend.core.contracts import ToolFailure
 from backend.core.untrusted import disarm, shorten
+from backend.utils.children import ChildFailed, Children
 from backend.utils.guarded_fetch import AddressCheck, FetchRefused, fetch
-
-from .children import ChildFailed, Children
 
 MAX_BYTES = 5 * 2**20
 FETCH_TIMEOUT_S = 20.0
 READ_TIMEOUT_S = 15.0
 MAX_TEXT = 20_000  # characters that a model is given
 MAX_TITLE = 300
+CHILD = Path(__file__).with_name("page_child.py")
 
 HTML = frozenset({"text/html", "application/xhtml+xml"})
 PLAIN = frozenset(
@@ -74,7 +75,7 @@ class PageReader:
     async def _read_html(self, content: bytes, charset: str | None) -> _Read:
         asked = {"content": content.decode("latin-1"), "charset": charset}
         try:
-            return _Read.model_validate(await self._children.run("page_child.py", asked, timeout_s=READ_TIMEOUT_S))
+            return _Read.model_validate(await self._children.run(CHILD, asked, timeout_s=READ_TIMEOUT_S))
         except (ChildFailed, ValidationError):
             raise ToolFailure("The page cannot be turned into text. Try another address, or search instead.") from None
 

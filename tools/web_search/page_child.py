@@ -1,4 +1,4 @@
-"""Runs on its own: turns the HTML of a page, which a stranger wrote, into text, as `children.py` asks it to.
+"""Runs on its own: turns the HTML of a page, which a stranger wrote, into text, as `backend.utils.children` has it.
 
 {"content": bytes as Latin-1, "charset"} -> {"title", "published", "text"}
 """

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from backend.core.contracts import ToolContext, ToolFailure, ToolResult, ToolSpec, ToolStatus
 from backend.core.prompts import load_prompt
 from backend.core.untrusted import mark_as_data
+from backend.utils.children import Children
 from backend.utils.guarded_fetch import WEB_PORTS, AddressCheck, is_public_address
 from config import Settings
 
@@ -18,7 +19,6 @@ from .answer import list_results, list_sources, write_answer
 from .args import WebSearchArgs
 from .cached import RecentSearches
 from .chain import Failure, Found, NothingFound, SearchChain
-from .children import Children
 from .keyless import Keyless
 from .page import PageReader
 from .rates import UserRates
@@ -28,6 +28,8 @@ from .searxng import SearXNG
 NAME = "websearch"
 ANSWER_SHARE = 0.9  # of the call's time: then the results are returned without an answer
 SOURCE_CHARS = 300  # of a snippet, where sources are listed
+CHILDREN_AT_ONCE = 4
+CHILD_ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "DDGS_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 HOW_TO_ENABLE = (
     "Set TAVILY_API_KEY (a key from https://tavily.com), or SEARXNG_URL (a SearXNG server of yours), or "
     "WEBSEARCH_KEYLESS=true (public search engines), and start the tools API again."
@@ -57,7 +59,7 @@ class WebSearch:
         )
         self._settings = settings
         self._answer_prompt = load_prompt("tools/websearch_answer")
-        self._children = Children()
+        self._children = Children(CHILDREN_AT_ONCE, environment=CHILD_ENVIRONMENT)
         self._pages = PageReader(self._children, allowed=allowed, ports=ports)
         self._rates = UserRates(settings.WEBSEARCH_PER_MINUTE)
         self._recent = RecentSearches()

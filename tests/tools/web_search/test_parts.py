@@ -1,15 +1,9 @@
-"""The parts that need no server: the cache, the limit, the rests of providers, and the children."""
-
-import asyncio
-import subprocess
-from pathlib import Path
+"""The parts that need no server: the cache, the limit and the rests of providers."""
 
 import pytest
 
-from tools.web_search import children as children_module
 from tools.web_search.cached import MAX_SEARCHES, RecentSearches
 from tools.web_search.chain import Found, NothingFound, SearchChain
-from tools.web_search.children import ChildFailed, Children
 from tools.web_search.rates import MAX_USERS, UserRates
 from tools.web_search.search import FailureKind, SearchFailed, SearchRequest, SearchResult
 
@@ -117,54 +111,3 @@ async def test_a_refused_key_is_for_good() -> None:
     with pytest.raises(NothingFound) as caught:
         await chain.search(REQUEST)
     assert caught.value.failures[0].retry_after_s is None
-
-
-# --- Children ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(children_module, "_FOLDER", tmp_path)
-    return tmp_path
-
-
-def running(script: Path) -> bool:
-    return subprocess.run(["pgrep", "-f", str(script)], capture_output=True).returncode == 0
-
-
-async def test_a_child_answers_and_sees_no_secrets(scripts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TAVILY_API_KEY", "secret")
-    code = "import json, os, sys; print(json.dumps([json.load(sys.stdin), dict(os.environ)]))"
-    await asyncio.to_thread((scripts / "echo.py").write_text, code)
-    value, environment = await Children().run("echo.py", {"a": "ü"}, timeout_s=20)
-    assert value == {"a": "ü"}
-    assert "secret" not in environment.values()
-
-
-@pytest.mark.parametrize(
-    "code",
-    ["raise SystemExit(3)", "print('no json')", "import os; os.abort()", "print()", "print('[' + '1,' * 10**7 + '1]')"],
-)
-async def test_a_child_that_dies_or_talks_nonsense_is_an_error(scripts: Path, code: str) -> None:
-    await asyncio.to_thread((scripts / "bad.py").write_text, code)
-    with pytest.raises(ChildFailed):
-        await Children().run("bad.py", {}, timeout_s=20)
-
-
-async def test_a_child_is_killed_at_its_deadline(scripts: Path) -> None:
-    await asyncio.to_thread((scripts / "slow.py").write_text, "import time; time.sleep(60)")
-    with pytest.raises(ChildFailed, match="longer than 0"):
-        await Children().run("slow.py", {}, timeout_s=0.5)
-    assert not await asyncio.to_thread(running, scripts / "slow.py")
-
-
-async def test_a_child_is_killed_when_nobody_waits_for_it(scripts: Path) -> None:
-    await asyncio.to_thread((scripts / "slow.py").write_text, "import time; time.sleep(60)")
-    call = asyncio.create_task(Children().run("slow.py", {}, timeout_s=60))
-    async with asyncio.timeout(10):
-        while not await asyncio.to_thread(running, scripts / "slow.py"):
-            await asyncio.sleep(0.05)
-    call.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-    assert not await asyncio.to_thread(running, scripts / "slow.py")
