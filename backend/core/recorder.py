@@ -11,6 +11,7 @@ from backend.core.runs import Runs, Trace, describe_run
 from backend.core.storage import prefixes
 from backend.core.storage.conversations import StoredMessage
 from backend.core.storage.sessions import Sessions
+from backend.core.storage.spans import Spans, extend
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Recorder:
         trace: Trace | None = None,
     ) -> None:
         self.trace = trace
+        self.kept: Spans = ()  # the numbers of the messages that were written
         self._runs = runs
         self._sessions = sessions
         self._username = username
@@ -104,12 +106,15 @@ class Recorder:
     async def _write(
         self, answer: list[StoredMessage], *, durable: bool = False, prefix_digest: str | None = None
     ) -> None:
-        question = [] if self._asked else self._question
+        messages = answer if self._asked else [*self._question, *answer]
         if self._new and not self._asked:
             await self._sessions.create(
-                self._username, self._session_id, [*question, *answer], durable=durable, prefix_digest=prefix_digest
+                self._username, self._session_id, messages, durable=durable, prefix_digest=prefix_digest
             )
+            count = len(messages)
         else:
-            await self._sessions.append(
-                self._session_id, [*question, *answer], durable=durable, prefix_digest=prefix_digest
+            count = await self._sessions.append(
+                self._session_id, messages, durable=durable, prefix_digest=prefix_digest
             )
+        if messages:
+            self.kept = extend(self.kept, count - len(messages) + 1, count)

@@ -24,6 +24,7 @@ from backend.core.recorder import Recorder
 from backend.core.runs import Runs, Trace, new_run_id, with_run_notes
 from backend.core.storage import prefixes
 from backend.core.storage.sessions import Sessions, new_session_id
+from backend.core.storage.spans import Spans, extend, length
 from backend.core.tool_client import ToolClient
 
 MAX_NOTED_MESSAGES = 200  # of a conversation that the client keeps: the newest, which may have notes on runs
@@ -41,6 +42,8 @@ class Question:
     agent: str | None = None  # None: the model's name tells, or the default
     available_tools: tuple[str, ...] | None = None  # None: all that are on
     session_id: str | None = None
+    spans: Spans | None = None  # with a session: the messages that lead to this question; None: all
+    instructions: str | None = None  # a system message of this question alone, which is not kept
     store: bool = True
     choices: int = 1
     attachments: tuple[Attachment, ...] = ()
@@ -57,6 +60,15 @@ class OpenTurn:
     answers: list[Answer]
     recorder: Recorder | None
     dropped_messages: int = 0  # stored messages that are too old to be sent along
+    earlier: Spans = ()  # the stored messages that lead to the question
+
+    @property
+    def spans(self) -> Spans:
+        """The messages that lead to the answer, and the answer, as far as they are kept by now."""
+        spans = self.earlier
+        for first, last in self.recorder.kept if self.recorder else ():
+            spans = extend(spans, first, last)
+        return spans
 
     @property
     def run_id(self) -> str | None:
@@ -186,10 +198,10 @@ class Turns:
             raise BadRequest("Agents give no logprobs: leave them out.", param="logprobs")
         tools = await self._offer_tools(question, name, username)
         await self._catalog.candidates(model)
-        if not question.store:
-            joined = _Joined(None, None, await attach(question.request.messages, question.attachments, None))
-        elif question.session_id is not None:
+        if question.session_id is not None and (question.store or question.spans is not None):
             joined = await self._continue_session(question, question.session_id, username, name)
+        elif not question.store:
+            joined = _Joined(None, None, await attach(question.request.messages, question.attachments, None))
         else:
             joined = await self._recognise_session(question, username, name)
         sampling = question.request.sampling
@@ -198,14 +210,16 @@ class Turns:
         request = dataclasses.replace(
             question.request,
             model=model,
-            messages=joined.messages,
+            messages=_instruct(question.instructions, joined.messages),
             sampling=sampling,
             context=CallContext(request_id, username, joined.session_id, name),
         )
         answers = [Answer() for _ in range(question.choices)]
         names = tuple(attachment.name for attachment in question.attachments)
         turn = Turn(request, tools, question.rag_collection, names)
-        return OpenTurn(turn, agent, joined.session_id, answers, joined.recorder, joined.dropped_messages)
+        return OpenTurn(
+            turn, agent, joined.session_id, answers, joined.recorder, joined.dropped_messages, joined.earlier
+        )
 
     def _choose_agent(self, question: Question) -> tuple[str, str]:
         """The agent and the model without its agent's name: `react/qwen` means the model `qwen` and the agent react."""
@@ -240,13 +254,17 @@ class Turns:
 
     async def _continue_session(self, question: Question, session_id: str, username: str, agent: str) -> "_Joined":
         await self._sessions.open(username, session_id)
-        stored = await self._sessions.history(session_id, last=self._history)
+        stored = await self._sessions.history(session_id, last=self._history, spans=question.spans)
+        spans: Spans = question.spans or (((1, stored[-1].seq),) if stored else ())
+        dropped = length(spans) - len(stored)
         own = await self._attach(question, session_id)
+        earlier = tuple(message.to_message() for message in stored)
+        messages = with_run_notes(_join(earlier, own, replace_system=question.spans is None), stored)
+        if not question.store:
+            return _Joined(None, None, messages, dropped)
         trace = _trace(session_id, agent)
         recorder = Recorder(self._sessions, username, session_id, own, agent=agent, runs=self._runs, trace=trace)
-        earlier = tuple(message.to_message() for message in stored)
-        messages = with_run_notes(_join(earlier, own), stored)
-        return _Joined(session_id, recorder, messages, stored[0].seq - 1 if stored else 0)
+        return _Joined(session_id, recorder, messages, dropped, spans)
 
     async def _recognise_session(self, question: Question, username: str, agent: str) -> "_Joined":
         """The session of a client that sends its whole history: what it has seen tells where it goes on."""
@@ -270,13 +288,15 @@ class Turns:
             runs=self._runs,
             trace=_trace(session_id, agent),
         )
-        return _Joined(session_id, recorder, with_run_notes(own, stored))
+        spans = ((1, stored[-1].seq),) if stored else ()
+        return _Joined(session_id, recorder, with_run_notes(own, stored), earlier=spans)
 
     async def _attach(self, question: Question, session_id: str) -> tuple[Message, ...]:
         messages = question.request.messages
         if not question.attachments:
             return messages
-        return await attach(messages, question.attachments, await self._sessions.scratch(session_id))
+        folder = await self._sessions.scratch(session_id) if question.store else None
+        return await attach(messages, question.attachments, folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,15 +307,25 @@ class _Joined:
     recorder: Recorder | None
     messages: tuple[Message, ...]
     dropped_messages: int = 0  # stored messages that are left out
+    earlier: Spans = ()
+
+
+def _instruct(instructions: str | None, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    return (Message("system", instructions), *messages) if instructions else messages
 
 
 def _trace(session_id: str, agent: str) -> Trace | None:
     return None if agent == "chat" else Trace(new_run_id(), session_id, agent)
 
 
-def _join(earlier: tuple[Message, ...], own: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Stored messages before new ones. System messages of the request replace stored ones and come first."""
+def _join(earlier: tuple[Message, ...], own: tuple[Message, ...], *, replace_system: bool) -> tuple[Message, ...]:
+    """Stored messages before new ones, and system messages first: those of the request, if it may replace stored ones.
+
+    A stored window may begin in the middle of a turn: results whose calls are left out are left out, too.
+    """
+    known = {call.id for message in earlier for call in message.tool_calls}
+    earlier = tuple(message for message in earlier if message.role != "tool" or message.tool_call_id in known)
     system = tuple(message for message in own if message.role == "system")
-    if system:
-        earlier = tuple(message for message in earlier if message.role != "system")
-    return (*system, *earlier, *(message for message in own if message.role != "system"))
+    if not system or not replace_system:
+        system = (*(message for message in earlier if message.role == "system"), *system)
+    return (*system, *(message for message in (*earlier, *own) if message.role != "system"))

@@ -33,6 +33,7 @@ from backend.core.storage.session_index import (
     rename_row,
 )
 from backend.core.storage.session_recovery import recover_index
+from backend.core.storage.spans import Spans
 from backend.core.storage.titles import make_title, shorten_title
 from backend.utils.paths import UnsafePath, open_beneath, remove_tree, safe_join
 from backend.utils.unique_ids import unique_hex
@@ -128,25 +129,27 @@ class Sessions:
         *,
         durable: bool = False,
         prefix_digest: str | None = None,
-    ) -> None:
-        """Add messages to a conversation.
+    ) -> int:
+        """Add messages to a conversation, and return how many it has now.
 
         Args:
             durable: return when they outlive a power failure.
             prefix_digest: by which a client that sends its whole history is known again; see `prefixes`.
         """
         try:
-            await self._append(session_id, messages, durable, prefix_digest)
+            return await self._append(session_id, messages, durable, prefix_digest)
         except FileNotFoundError:
             await self._replace_lost_file(session_id)
             try:
-                await self._append(session_id, messages, durable, prefix_digest)
+                return await self._append(session_id, messages, durable, prefix_digest)
             except FileNotFoundError:
                 raise no_such_session() from None
 
-    async def history(self, session_id: str, *, last: int) -> Sequence[StoredMessage]:
-        """The newest messages, oldest first, of a session that the caller has opened."""
-        return await self._run(lambda: self._read(session_id, last, None))
+    async def history(self, session_id: str, *, last: int, spans: Spans | None = None) -> Sequence[StoredMessage]:
+        """The newest messages of a session that the caller has opened, or of those in `spans`; oldest first."""
+        if spans is None:
+            return await self._run(lambda: self._read(session_id, last, None))
+        return await self._run(lambda: self._read_spans(session_id, last, spans))
 
     async def messages(
         self, username: str, session_id: str, *, limit: int | None = None, before: int | None = None
@@ -220,13 +223,23 @@ class Sessions:
             logger.warning("The file of %s is missing: its history is empty.", session_id)
             return ()
 
+    def _read_spans(self, session_id: str, last: int, spans: Spans) -> Sequence[StoredMessage]:
+        found: list[StoredMessage] = []
+        for begin, end in reversed(spans):
+            if len(found) == last:
+                break
+            found[:0] = self._read(session_id, min(last - len(found), end - begin + 1), end + 1)
+        return found
+
     async def _append(
         self, session_id: str, messages: Sequence[StoredMessage], durable: bool, prefix_digest: str | None
-    ) -> None:
+    ) -> int:
         conversation = self._conversation(session_id)
         rows: list[Row] = []
+        count = 0
 
         def write() -> None:
+            nonlocal count
             count = conversation.append(messages, durable=durable)
             rows.append(append_row(session_id, count=count, at=time.time()))
             if prefix_digest:
@@ -239,6 +252,7 @@ class Sessions:
                 raise
             # What was said is on the disk: that the index lags behind is no reason to fail an answer.
             logger.warning("The index of %s could not be updated: %s", session_id, error)
+        return count
 
     async def _replace_lost_file(self, session_id: str) -> None:
         """Begin a new file for a session whose file somebody has removed.

@@ -260,7 +260,7 @@ async def test_deleting_while_answers_are_written_ends_with_nothing_left(session
         outcomes = await asyncio.gather(
             *appends[:10], sessions.delete("alice", session_id), *appends[10:], return_exceptions=True
         )
-        assert {type(outcome) for outcome in outcomes} <= {type(None), NotFound}
+        assert {type(outcome) for outcome in outcomes} <= {int, type(None), NotFound}
         assert list((tmp_path / "sessions").iterdir()) == []
         with pytest.raises(NotFound):
             await sessions.open("alice", session_id)
@@ -413,3 +413,13 @@ async def test_only_files_of_the_scratch_folder_itself_can_be_opened(sessions: S
     ):
         with pytest.raises(NotFound):
             await sessions.open_file("alice", session_id, name)
+
+
+async def test_a_history_may_be_read_along_one_branch_and_its_newest_messages_come_first(sessions: Sessions) -> None:
+    session_id = await begin(sessions, "1")
+    assert [await sessions.append(session_id, [said(str(number))]) for number in range(2, 9)] == list(range(2, 9))
+    branch = ((1, 2), (5, 5), (7, 8))
+    whole = await sessions.history(session_id, last=20, spans=branch)
+    assert [message.content for message in whole] == ["1", "2", "5", "7", "8"]
+    newest = await sessions.history(session_id, last=3, spans=branch)
+    assert [message.content for message in newest] == ["5", "7", "8"]
