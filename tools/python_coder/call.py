@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from backend.core.contracts import ToolContext, ToolResult
+from tools.sandbox.walls import Limits
 
 from . import workspace
 from .interpreter_client import Ending
 from .output import MAX_SHOWN, STREAMS, Output, clean, shorten
 from .pool import Lease
 from .results import Call, File, build_result
-from .sandbox import Limits
 
 DISK_LOOK_S = 0.5
 

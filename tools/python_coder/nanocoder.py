@@ -22,11 +22,12 @@ from typing import Any
 from backend.core.contracts import ToolContext, ToolFailure, ToolResult, ToolSpec, ToolStatus
 from backend.core.prompts import load_prompt
 from config import Settings
+from tools.sandbox.cgroups import Bounds, ControlGroup, ControlGroups
+from tools.sandbox.walls import Limits, Plan
 
 from . import nanocoder_probe, probes, workspace
 from .args import NanocoderArgs
 from .call import Stop, watch_disk
-from .cgroups import Bounds, ControlGroup, ControlGroups
 from .nanocoder_gateway import MODEL, Gateway
 from .nanocoder_install import HOW_TO_INSTALL, Installation, NotInstalled, find_installation
 from .nanocoder_program import Command, Program
@@ -34,7 +35,6 @@ from .nanocoder_report import Task, build_task_result
 from .nanocoder_session import PORT
 from .output import Output
 from .results import File
-from .sandbox import Limits, Plan
 from .zygote_client import HOME, Zygote, ZygoteFailed, default_uid
 
 log = logging.getLogger(__name__)

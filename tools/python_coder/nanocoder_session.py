@@ -17,7 +17,9 @@ import socket
 import struct
 from pathlib import Path
 
-from . import frames, sandbox
+from tools.sandbox import walls
+
+from . import frames
 from .session import CONTROL_FD
 
 PORT = 18090  # of the task's own loopback: nobody shares it
@@ -27,12 +29,12 @@ _NO_BOUND = 1 << 46  # V8 reserves far more addresses than it uses: memory is bo
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 
-def live(plan: sandbox.Plan, session: str, processes: int) -> None:
+def live(plan: walls.Plan, session: str, processes: int) -> None:
     """Shut this process in, run the program and end as it does. Does not return."""
     control = socket.socket(fileno=CONTROL_FD)
     try:
         listener = _open_listener()
-        sandbox.confine(plan, session, _NO_BOUND, processes, connect_port=PORT)
+        walls.confine(plan, session, _NO_BOUND, processes, connect_port=PORT)
     except (OSError, ValueError) as error:
         control.sendall(str(error).encode())
         os._exit(1)

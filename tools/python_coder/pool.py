@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from .cgroups import Bounds, ControlGroup, ControlGroups
+from tools.sandbox.cgroups import Bounds, ControlGroup, ControlGroups
+from tools.sandbox.walls import Plan
+
 from .interpreter_client import Interpreter
-from .sandbox import Plan
 from .zygote_client import Zygote, ZygoteFailed
 
 log = logging.getLogger(__name__)

@@ -8,10 +8,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from . import landlock, workspace
+from tools.sandbox import landlock
+from tools.sandbox.walls import Limits
+
+from . import workspace
 from .output import Output
 from .pool import Pool
-from .sandbox import Limits
 from .zygote_client import ZygoteFailed
 
 TRIAL_TIMEOUT_S = 20.0

@@ -15,7 +15,9 @@ import sys
 import threading
 from typing import Any
 
-from . import frames, sandbox
+from tools.sandbox import walls
+
+from . import frames
 from .notebook import Notebook
 
 CONTROL_FD, STDOUT_FD, STDERR_FD = 1021, 1022, 1023  # above the limit on open files: user code cannot take these
@@ -33,16 +35,16 @@ def prepare_descriptors(control: int, stdout: int, stderr: int) -> None:
     os.closerange(STDERR_FD + 1, STDERR_FD + 1024)
 
 
-def live(plan: sandbox.Plan, session: str, address_space: int, processes: int) -> None:
+def live(plan: walls.Plan, session: str, address_space: int, processes: int) -> None:
     """Shut this process in and serve calls until the server hangs up. Does not return."""
     try:
-        sandbox.confine(plan, session, address_space, processes)
-        _start_afresh(sandbox.workspace_path(plan, session))
+        walls.confine(plan, session, address_space, processes)
+        _start_afresh(walls.workspace_path(plan, session))
     except (OSError, ValueError) as error:
         _write(frames.pack(b"", b"failed", str(error).encode()))
         os._exit(1)
     _write(frames.pack(b"", b"ready", b""))
-    _serve(Notebook(sandbox.workspace_path(plan, session)))
+    _serve(Notebook(walls.workspace_path(plan, session)))
     os._exit(0)
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from backend.core.contracts import Tool, ToolContext, ToolFailure, ToolResult, ToolSpec, ToolStatus
 from backend.core.prompts import load_prompt
 from config import Settings
+from tools.sandbox.cgroups import ControlGroups
+from tools.sandbox.walls import Limits, Plan
 
 from . import probes, workspace
 from .args import PythonCoderArgs
 from .call import House, Stop, run_call
-from .cgroups import ControlGroups
 from .nanocoder import Nanocoder
 from .pool import Pool, PoolBusy
-from .sandbox import Limits, Plan
 from .zygote_client import HOME, ZygoteFailed, default_uid
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """The prepared parent of all interpreters: libraries loaded, one thread, nothing secret in it, never running user code.
 
-It is started with a clean environment and one socket, leaves root and the machine's view (`sandbox.build_world`), loads
+It is started with a clean environment and one socket, leaves root and the machine's view (`walls.build_world`), loads
 the libraries, and then does what the pool asks, one JSON message a packet:
 
     pool -> start {id, session} with three descriptors (control, stdout, stderr) | signal {id, number} | kill {id}
@@ -28,8 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import display, linux, nanocoder_session, sandbox, session
-from .processes import count_own_threads, find_family, mapped_memory, measure, private_memory, scan
+from tools.sandbox import linux, walls
+from tools.sandbox.processes import count_own_threads, find_family, mapped_memory, measure, private_memory, scan
+
+from . import display, nanocoder_session, session
 
 WATCH_S = 0.25
 MEMORY_SLACK_MB = 64  # so that one process meets its own limit first, and a MemoryError with it
@@ -45,7 +47,7 @@ class Interpreter:
 
 
 class Zygote:
-    def __init__(self, control: socket.socket, plan: sandbox.Plan) -> None:
+    def __init__(self, control: socket.socket, plan: walls.Plan) -> None:
         self.control = control
         self.plan = plan
         self.interpreters: dict[int, Interpreter] = {}
@@ -124,7 +126,7 @@ class Zygote:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             os.setsid()
             if self.plan.tier == 1:
-                sandbox.enter_session_namespaces()
+                walls.enter_session_namespaces()
                 if pid := os.fork():
                     os.write(report, pid.to_bytes(4, "big"))
                     os._exit(0)
@@ -208,12 +210,12 @@ def main(control_fd: int) -> None:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # sessions keep descriptors above their own limit
         if plan.tier == 1:
-            sandbox.open_namespaces()
+            walls.open_namespaces()
             if child := os.fork():
                 control.close()
                 _guard(child, plan)
-            sandbox.build_world(plan)
-        sandbox.become_nobody(plan.uid)
+            walls.build_world(plan)
+        walls.become_nobody(plan.uid)
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
         loaded = _load_libraries(plan.libraries)
@@ -229,19 +231,19 @@ def main(control_fd: int) -> None:
     zygote.serve()
 
 
-def _read_plan(control: socket.socket) -> sandbox.Plan:
+def _read_plan(control: socket.socket) -> walls.Plan:
     fields = json.loads(control.recv(65536))
-    limits = sandbox.Limits(**fields.pop("limits"))
-    return sandbox.Plan(limits=limits, **{name: _frozen(value) for name, value in fields.items()})
+    limits = walls.Limits(**fields.pop("limits"))
+    return walls.Plan(limits=limits, **{name: _frozen(value) for name, value in fields.items()})
 
 
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _guard(child: int, plan: sandbox.Plan) -> NoReturn:
+def _guard(child: int, plan: walls.Plan) -> NoReturn:
     """Stand outside the namespaces with no more rights than those inside, as the one whom the server can wait for."""
-    sandbox.become_nobody(plan.uid)
+    walls.become_nobody(plan.uid)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .sandbox import CACHE, Plan
+from tools.sandbox.walls import CACHE, Plan
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from tools.python_coder import linux
+from tools.sandbox import linux
 
 UID = 64321
 

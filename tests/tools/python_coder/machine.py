@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from tools.python_coder.cgroups import ControlGroups
+from tools.sandbox.cgroups import ControlGroups
 
 
 def descendants(pid: int = 0) -> set[int]:

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.python_coder import frames, sandbox, seccomp, workspace
+from tools.python_coder import frames, workspace
 from tools.python_coder.interpreter_client import Ending
 from tools.python_coder.output import clean, shorten
 from tools.python_coder.results import Call, File, build_result
-from tools.python_coder.syscalls import allowed_syscalls
 from tools.python_coder.zygote_client import default_uid
+from tools.sandbox import seccomp, walls
+from tools.sandbox.syscalls import allowed_syscalls
 
 HEADERS = {
     "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
@@ -74,7 +75,7 @@ def test_what_is_hidden_below_a_system_folder_leaves_its_neighbours_in_sight(tmp
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "link").symlink_to("bin")
 
-    seen = sandbox._without(tmp_path, [tmp_path / "src/app"])
+    seen = walls._without(tmp_path, [tmp_path / "src/app"])
 
     assert sorted(path.relative_to(tmp_path).as_posix() for path in seen) == ["bin", "link", "src/other"]
 
