@@ -29,6 +29,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     create_engine,
     event,
     exc,
@@ -100,6 +101,20 @@ session_prefixes = Table(
     Column("digest", String(32), primary_key=True),
     Column("session_id", ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("seq", Integer, nullable=False),  # of the answer that it ends with: the oldest are dropped
+)
+
+# What POST /v1/responses answered, to be asked for again and to go on from.
+responses = Table(
+    "responses",
+    metadata,
+    Column("id", String(48), primary_key=True),
+    Column("username", String(64), nullable=False),
+    Column("session_id", ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_at", Float, nullable=False),
+    Column("spans", Text, nullable=False),  # JSON, as are the next two
+    Column("body", Text, nullable=False),
+    Column("input_items", Text, nullable=False),
+    Index("responses_by_user", "username", "created_at"),
 )
 
 
