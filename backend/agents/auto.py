@@ -8,11 +8,11 @@ from dataclasses import replace
 from backend.agents.guards import Budget
 from backend.agents.listening import Said, listen
 from backend.agents.means import Means
-from backend.agents.toolset import parse_json
 from backend.core.contracts import Agent, Turn
 from backend.core.errors import ApiError
 from backend.core.events import AgentSelected, BackendSelected, Event, RunFinished
 from backend.core.llm.base import LLMRequest, ResponseFormat, Sampling
+from backend.core.llm.toolset import parse_json
 from backend.core.messages import Message
 from backend.core.prompts import load_prompt
 from backend.core.untrusted import shorten

@@ -7,7 +7,7 @@ calls are is let go.
 
 import re
 
-from backend.agents.text_calls import may_become_promise
+from backend.core.llm.text_calls import may_become_promise
 
 MAX_HELD_CHARS = 6_000
 _SIGN = re.compile(

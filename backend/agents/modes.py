@@ -15,11 +15,11 @@ from typing import Any, Protocol
 import orjson
 
 from backend.agents.listening import Said
-from backend.agents.text_calls import TextCall, final_answer_in, find_calls, is_cut_call, is_promise
 from backend.agents.tool_calls import Call, Outcome
-from backend.agents.toolset import Toolset, dump_arguments, parse_json
 from backend.agents.transcript import Transcript
 from backend.core.llm.base import LLMRequest, ResponseFormat
+from backend.core.llm.text_calls import TextCall, final_answer_in, find_calls, is_cut_call, is_promise
+from backend.core.llm.toolset import Toolset, dump_arguments, parse_json
 from backend.core.llm.wire import new_call_id
 from backend.core.messages import Message, ToolCall
 from backend.core.prompts import load_prompt

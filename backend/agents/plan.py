@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from backend.agents.toolset import parse_json
+from backend.core.llm.toolset import parse_json
 
 MAX_GOAL_CHARS = 1_000
 NO_TOOL = "none"

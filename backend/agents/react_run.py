@@ -33,12 +33,12 @@ from backend.agents.modes import (
     read_answer,
 )
 from backend.agents.tool_calls import Call, Caller, Outcome
-from backend.agents.toolset import Toolset
 from backend.agents.transcript import Transcript
 from backend.core.contracts import Turn
 from backend.core.errors import ApiError, BadRequest
 from backend.core.events import Event, FinishReason, ReasoningDelta, TextDelta
 from backend.core.llm.base import LLMRequest
+from backend.core.llm.toolset import Toolset
 from backend.core.messages import Message
 from backend.core.prompts import load_prompt
 from backend.core.storage.sessions import new_session_id

@@ -11,10 +11,10 @@ import orjson
 
 from backend.agents.guards import Budget
 from backend.agents.merging import Merged
-from backend.agents.toolset import dump_arguments
 from backend.core.contracts import ToolResult, ToolRunner
 from backend.core.events import Event, ToolFinished, ToolProgress, ToolStarted, Usage
 from backend.core.llm.base import CallContext
+from backend.core.llm.toolset import dump_arguments
 from backend.core.messages import ToolCall
 from backend.core.untrusted import shorten
 

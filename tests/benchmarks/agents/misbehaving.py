@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from backend.agents.text_calls import is_promise
+from backend.core.llm.text_calls import is_promise
 from tests.support.agent_scripts import ANSWER, SCRIPTS, Script
 from tests.support.agents import CHAT, Choice, RunningAgents, running_agents
 from tests.support.fake_llamacpp import FakeLlamaCpp

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from backend.agents.toolset import Toolset, parse_json
+from backend.core.llm.toolset import Toolset, parse_json
 
 MAX_PROMISE_CHARS = 400
 _NAMES = ("name", "tool", "tool_name", "action", "function", "function_name")

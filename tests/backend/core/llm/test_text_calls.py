@@ -4,9 +4,9 @@ import pytest
 
 from backend.agents.gate import Gate
 from backend.agents.guards import goes_in_circles
-from backend.agents.text_calls import find_calls, is_cut_call, is_promise
-from backend.agents.toolset import Toolset
 from backend.core.llm.base import ToolDefinition
+from backend.core.llm.text_calls import find_calls, is_cut_call, is_promise
+from backend.core.llm.toolset import Toolset
 
 SCHEMA = {
     "type": "object",
