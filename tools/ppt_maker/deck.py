@@ -6,8 +6,8 @@ fields are drawn:
     cover     headline, text (the subtitle)      chart    chart, bullets (beside it)
     agenda    headline, bullets                  picture  picture, bullets (beside it)
     section   headline, text                     quote    quote
-    bullets   headline, text (a lead), bullets   code     code, bullets (below it)
-    columns   columns                            formula  formula, bullets (below it)
+    bullets   headline, text (a lead), bullets   code     code, bullets (beside it)
+    columns   columns                            formula  formula, bullets (beside it)
     facts     facts, text                        table    table, text (below it)
 
 Every page has a headline; any page may have notes, which are spoken and not shown, and sources, which stand small at

@@ -10,7 +10,8 @@ from typing import Literal
 PAGE_WIDTH = 960.0
 PAGE_HEIGHT = 540.0
 
-Cover = Literal["band", "full", "rule"]  # a coloured band at the side, colour all over, a rule under the title
+Cover = Literal["band", "full", "rule"]  # colour over two thirds, colour all over, rules above and below the title
+Mark = Literal["bar", "rule", "edge"]  # beside headlines: a short bar above, a hairline below, a strip along the page
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Palette:
     ink: str
     muted: str  # captions, sources, numbers of pages
     line: str
-    accent: str  # the one colour that leads the eye
+    accent: str  # the one colour that leads the eye; one of `series`
     on_accent: str
     cover: str  # background of the cover and of section pages
     on_cover: str
@@ -68,6 +69,7 @@ class Theme:
     mono: Font = COURIER
     sizes: Sizes = Sizes()
     cover: Cover = "band"
+    mark: Mark = "bar"
     heading_bold: bool = True
     is_dark: bool = False
 
@@ -112,6 +114,7 @@ MIDNIGHT = Theme(
     body=ARIAL,
     sizes=Sizes(cover=44, section=36, headline=28, lead=18, body=18, fact=48, quote=28),
     cover="full",
+    mark="edge",
     is_dark=True,
 )
 PAPER = Theme(
@@ -133,6 +136,7 @@ PAPER = Theme(
     heading=CAMBRIA,
     body=CALIBRI,
     cover="rule",
+    mark="rule",
 )
 VIVID = Theme(
     name="vivid",
@@ -154,6 +158,7 @@ VIVID = Theme(
     body=CALIBRI,
     sizes=Sizes(cover=50, section=42, headline=28),
     cover="full",
+    mark="bar",
 )
 
 THEMES: dict[str, Theme] = {theme.name: theme for theme in (CLEAR, MIDNIGHT, PAPER, VIVID)}
