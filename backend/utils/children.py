@@ -7,6 +7,7 @@ with every process that it started.
 """
 
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -56,19 +57,22 @@ class Children:
                     raise ChildFailed("it said too much")
         return _parse(output)
 
-    async def stream(self, script: Path, value: Any, *, timeout_s: float, max_bytes: int) -> AsyncGenerator[Any, None]:
+    async def stream(
+        self, script: Path, value: Any, *, timeout_s: float, value_timeout_s: float, max_bytes: int
+    ) -> AsyncGenerator[Any, None]:
         """Yield each line of what the script says, as a JSON value. Closing the generator kills the child.
 
         Args:
             timeout_s: how long the child may be waited for in all. What the caller does between two values is not
                 counted: a child whose words nobody takes has to wait, too.
+            value_timeout_s: how long for one value.
 
         Raises:
             ChildFailed: it died, was too slow, or said more than `max_bytes`.
         """
         patience = _Patience(timeout_s)
         async with self._started(script, value, patience) as stdout:
-            while line := await patience.wait(_read_line(stdout)):
+            while line := await patience.wait(_read_line(stdout), at_most_s=value_timeout_s):
                 max_bytes -= len(line)
                 if max_bytes < 0:
                     raise ChildFailed("it said too much")
@@ -105,14 +109,14 @@ class _Patience:
         self._timeout_s = timeout_s
         self._left_s = timeout_s
 
-    async def wait(self, awaitable: Awaitable[T]) -> T:
+    async def wait(self, awaitable: Awaitable[T], *, at_most_s: float = math.inf) -> T:
         """Raises: ChildFailed"""
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self._left_s):
+            async with asyncio.timeout(min(self._left_s, at_most_s)):
                 return await awaitable
         except TimeoutError:
-            raise ChildFailed(f"it took longer than {self._timeout_s:g} s") from None
+            raise ChildFailed(f"it took longer than {min(self._timeout_s, at_most_s):g} s") from None
         finally:
             self._left_s -= time.monotonic() - began
 

@@ -63,7 +63,7 @@ time.sleep(60)
     script = tmp_path / "counting.py"
     await asyncio.to_thread(script.write_text, code)
     seen = []
-    async with aclosing(Children(1).stream(script, {}, timeout_s=30, max_bytes=100)) as values:
+    async with aclosing(Children(1).stream(script, {}, timeout_s=30, value_timeout_s=30, max_bytes=100)) as values:
         async for value in values:
             seen.append(value)
             if value == 2:
@@ -78,14 +78,14 @@ time.sleep(60)
 async def test_a_stream_that_does_not_end_well_is_an_error(tmp_path: Path, code: str) -> None:
     await asyncio.to_thread((tmp_path / "bad.py").write_text, code)
     with pytest.raises(ChildFailed):
-        async for _ in Children(1).stream(tmp_path / "bad.py", {}, timeout_s=30, max_bytes=10_000):
+        async for _ in Children(1).stream(tmp_path / "bad.py", {}, timeout_s=30, value_timeout_s=30, max_bytes=10_000):
             pass
 
 
 async def test_the_time_that_the_caller_takes_is_not_the_childs(tmp_path: Path) -> None:
     await asyncio.to_thread((tmp_path / "quick.py").write_text, "print(1); print(2)")
     values = []
-    async for value in Children(1).stream(tmp_path / "quick.py", {}, timeout_s=5, max_bytes=100):
+    async for value in Children(1).stream(tmp_path / "quick.py", {}, timeout_s=2.5, value_timeout_s=30, max_bytes=100):
         values.append(value)
-        await asyncio.sleep(3)
+        await asyncio.sleep(1.5)
     assert values == [1, 2]
