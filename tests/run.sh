@@ -2,7 +2,7 @@
 # Check everything: style, types, shell scripts, and every test. Prepares what it needs, given Python 3.11 or newer.
 #
 #   bash tests/run.sh                    all of it
-#   bash tests/run.sh -k sessions -x     the same, with arguments for pytest
+#   bash tests/run.sh -k sessions -x     the same, with arguments for pytest; `-n 0` runs one test at a time
 #
 # Stops at the first section that fails and says which one it was. The last line is pytest's.
 
@@ -43,4 +43,4 @@ printf '\n== pytest, after %s\n' "${passed[*]}"
 for setting in $("$PYTHON" -c 'from config import Settings; print(*Settings.model_fields)'); do
     unset "$setting" # the tests choose their own
 done
-exec "$PYTHON" -m pytest "$@"
+exec "$PYTHON" -m pytest -n 3 --dist loadfile "$@" # they mostly wait: for sockets, processes and deadlines

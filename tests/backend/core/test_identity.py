@@ -318,10 +318,10 @@ async def test_a_wrong_name_and_a_wrong_password_take_the_same_time(tmp_path: Pa
         times: dict[str, list[float]] = {"alice": [], "nobody": [], "no name at all": []}
         for _ in range(9):
             for name, taken in times.items():
-                started = time.perf_counter()
+                started = time.process_time()  # of all threads; what else the machine does is left out
                 with pytest.raises(Unauthorized):
                     await opened.authenticator.sign_in(name, "wrong", HERE)
-                taken.append(time.perf_counter() - started)
+                taken.append(time.process_time() - started)
     medians = [median(taken) for taken in times.values()]
     assert max(medians) / min(medians) < 1.5
 

@@ -113,7 +113,7 @@ class SlowTool(ToyTool):
     """Takes its time to start."""
 
     spec = ToolSpec("slow", "Starts slowly.", ToyArgs, timeout_s=0.5)
-    start_s = 1.0
+    start_s = 3.0
 
     async def start(self) -> None:
         await asyncio.sleep(self.start_s)
