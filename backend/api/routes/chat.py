@@ -1,7 +1,7 @@
 """`POST /v1/chat/completions`."""
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -17,6 +17,7 @@ from backend.api.errors import JSONBytes
 from backend.api.hand_route import HandRoute
 from backend.api.pictures import fetch_pictures
 from backend.api.sse import RunResponse
+from backend.api.turn_replies import finish, turn_headers
 from backend.core.turns import OpenTurn
 from backend.models.chat import ChatCompletionRequest
 
@@ -50,14 +51,14 @@ async def create_chat_completion(request: Request) -> Response:
         settings = context.settings
         return RunResponse(
             _frames(turn, encoder),
-            lambda: _headers(turn),
+            lambda: turn_headers(turn),
             keepalive_s=settings.SSE_KEEPALIVE_S,
             stall_s=settings.CLIENT_STALL_TIMEOUT_S,
             open_streams=context.metrics.open_streams,
         )
     async with stop_on_disconnect(request.receive):
-        await _finish(turn)
-    return JSONBytes(completion_object(head, turn.answers), headers=_headers(turn))
+        await finish(turn)
+    return JSONBytes(completion_object(head, turn.answers), headers=turn_headers(turn))
 
 
 async def _frames(turn: OpenTurn, encoder: ChunkEncoder) -> AsyncGenerator[bytes, None]:
@@ -70,26 +71,3 @@ async def _frames(turn: OpenTurn, encoder: ChunkEncoder) -> AsyncGenerator[bytes
             async for choice, event in numbered_events:
                 yield encoder.encode(event, choice)
     yield encoder.end()
-
-
-async def _finish(turn: OpenTurn) -> None:
-    """Run a turn to its end; its answers hold the result."""
-    events: AsyncGenerator[Any, None] = turn.run(live=False) if len(turn.answers) == 1 else turn.run_all(live=False)
-    async with aclosing(events):
-        async for _ in events:
-            pass
-
-
-def _headers(turn: OpenTurn) -> Mapping[str, str]:
-    """What is known of the run when its first byte goes out."""
-    first = turn.answers[0]
-    headers = {}
-    if turn.session_id:
-        headers["X-Session-ID"] = turn.session_id
-    if turn.run_id:
-        headers["X-Run-ID"] = turn.run_id
-    if first.backend:
-        headers["X-LLM-Backend"] = first.backend.backend
-    if first.dropped_messages:
-        headers["X-Dropped-Messages"] = str(first.dropped_messages)
-    return headers
