@@ -19,6 +19,7 @@ from backend.core.llm.model_chain import open_model_chain
 from backend.core.runs import Runs
 from backend.core.storage.api_keys import ApiKeys
 from backend.core.storage.database import Database
+from backend.core.storage.responses import Responses
 from backend.core.storage.sessions import Sessions
 from backend.core.storage.users import Users
 from backend.core.tool_client import ToolClient
@@ -39,6 +40,7 @@ class AppContext:
     authenticator: Authenticator
     sessions: Sessions
     runs: Runs
+    responses: Responses
     catalog: ModelCatalog
     prompt_log: PromptLog | None
     agents: Mapping[str, Agent]
@@ -79,6 +81,7 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             authenticator=authenticator,
             sessions=sessions,
             runs=runs,
+            responses=Responses(database),
             catalog=models.catalog,
             prompt_log=models.prompt_log,
             agents=agents,

@@ -62,6 +62,8 @@ EchoedType = Literal["reasoning", "web_search_call", "code_interpreter_call", "f
 class EchoedItem(_Wire):
     """What the server itself did or thought for an earlier answer: the answer tells the model enough of it."""
 
+    model_config = ConfigDict(extra="allow")
+
     type: EchoedType
 
 
