@@ -101,7 +101,9 @@ class ResponseOutput:
         status = "completed" if whole else "incomplete"
         yield from self._end_writing(status)
         for writing in self._calls:
-            arguments = writing.item["arguments"] = writing.text or ("{}" if whole else "")
+            if whole and not writing.pieces:  # a model may leave out that there are none
+                yield from self._add_arguments(writing, "{}")
+            arguments = writing.item["arguments"] = writing.text
             writing.item["status"] = status
             yield "response.function_call_arguments.done", {**writing.place, "arguments": arguments}
             yield from self._item_done(writing.place["output_index"])
@@ -183,10 +185,12 @@ class ResponseOutput:
             place, told = self._begin("fc", {"type": "function_call", **fields})
             yield told
             self._calls.append(_Writing(self.items[-1], place))
-        writing = self._calls[event.index]
         if event.arguments:
-            writing.pieces.append(event.arguments)
-            yield "response.function_call_arguments.delta", {**writing.place, "delta": event.arguments}
+            yield from self._add_arguments(self._calls[event.index], event.arguments)
+
+    def _add_arguments(self, writing: _Writing, text: str) -> Iterator[Told]:
+        writing.pieces.append(text)
+        yield "response.function_call_arguments.delta", {**writing.place, "delta": text}
 
     def _begin_tool(self, event: ToolStarted) -> Iterator[Told]:
         index = self._tools[event.call_id] = len(self.items)
