@@ -17,6 +17,7 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Limit = Annotated[int, Field(ge=0)]  # 0: none
 
 PLACEHOLDER_SECRETS = frozenset({"your-secret-key-here", "changeme", "change-me", "secret"})
 PLACEHOLDER_KEYS = frozenset({"your-tavily-api-key-here"})
@@ -107,6 +108,11 @@ class Settings(BaseSettings):
     RAG_INDEX_TYPE: Literal["Flat", "HNSW", "IVF"] = "Flat"
     PPT_TEMPLATE: str = ""  # your own .pptx whose layouts the presentations use
 
+    # --- Limits of each user: 0 is none. Admins can set others for a user, and makers of an API key for the key -------
+    USER_REQUESTS_PER_MINUTE: Limit = 0
+    USER_TOKENS_PER_DAY: Limit = 0  # prompts and answers together; a day begins at midnight UTC
+    USER_CONCURRENT_REQUESTS: Limit = 0  # being answered at once, streamed or not
+
     # --- Sign-in --------------------------------------------------------------------------------------------------
     ALLOW_SIGNUP: bool = True  # false: only an admin makes users
     JWT_SECRET_KEY: str = ""  # empty: a random one is made and kept in DATA_DIR; both servers need the same
@@ -115,6 +121,7 @@ class Settings(BaseSettings):
     BCRYPT_ROUNDS: Annotated[int, Field(ge=4, le=16)] = 12  # cost of a password hash: 12 is about 0.3 s
     LOGIN_MAX_FAILURES: Count = 5  # wrong passwords in a row before a name is locked for its caller
     LOGIN_LOCKOUT_S: Seconds = 300.0
+    FORWARDED_USER_SECRET: str = ""  # of a chat UI that signs its users' names (Open WebUI); see its API key
 
     # --- Logs -----------------------------------------------------------------------------------------------------
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -143,11 +150,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"{url!r} is not an http(s) address")
         return tuple(url.rstrip("/") for url in value)
 
-    @field_validator("JWT_SECRET_KEY")
+    @field_validator("JWT_SECRET_KEY", "FORWARDED_USER_SECRET")
     @classmethod
     def _check_secret(cls, value: str) -> str:
         if value and (value.lower() in PLACEHOLDER_SECRETS or len(value.encode()) < 16):
-            raise ValueError("use at least 16 random bytes, or leave it empty and one is made")
+            raise ValueError("use at least 16 random bytes, or leave it empty")
         return value
 
     @field_validator("TAVILY_API_KEY")

@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from backend.agents.guards import Limits
 from backend.agents.means import Means
 from backend.agents.registry import make_agents
+from backend.api.idempotency import Repeats
 from backend.api.metrics import Metrics
 from backend.core.contracts import Agent
 from backend.core.identity import Authenticator, open_accounts, open_authenticator
+from backend.core.limits import RateLimits
 from backend.core.llm.call_log import PromptLog
 from backend.core.llm.catalog import ModelCatalog
+from backend.core.llm.client_tools import ClientTools
 from backend.core.llm.fitting import Fitted
 from backend.core.llm.model_chain import open_model_chain
 from backend.core.runs import Runs
+from backend.core.storage.allowances import Allowance, UserAllowances
 from backend.core.storage.api_keys import ApiKeys
 from backend.core.storage.database import Database
 from backend.core.storage.responses import Responses
@@ -24,6 +28,7 @@ from backend.core.storage.sessions import Sessions
 from backend.core.storage.users import Users
 from backend.core.tool_client import ToolClient
 from backend.core.turns import Turns
+from backend.core.usage import UsageLedger, open_usage_ledger
 from backend.utils.secret_file import load_or_make_secret
 from config import Settings
 
@@ -37,7 +42,11 @@ class AppContext:
     database: Database
     users: Users
     api_keys: ApiKeys
+    allowances: UserAllowances
     authenticator: Authenticator
+    limits: RateLimits
+    usage: UsageLedger
+    repeats: Repeats
     sessions: Sessions
     runs: Runs
     responses: Responses
@@ -58,7 +67,8 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
         stack.push_async_callback(database.close)
         accounts = await stack.enter_async_context(open_accounts(settings, database))
         authenticator = await stack.enter_async_context(open_authenticator(settings, database, accounts, secret))
-        models = await stack.enter_async_context(open_model_chain(settings, metrics))
+        usage = await stack.enter_async_context(open_usage_ledger(database))
+        models = await stack.enter_async_context(open_model_chain(settings, metrics, usage))
         tool_client = ToolClient(
             models.http,
             settings.tools_url,
@@ -67,18 +77,26 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             keepalive_s=settings.SSE_KEEPALIVE_S,
         )
         means = Means(models.llm, tool_client, models.catalog, _limits(settings), settings.TOOL_MODELS)
-        agents = await asyncio.to_thread(make_agents, Fitted(models.llm, models.catalog.context_tokens), means)
+        fitted = Fitted(models.llm, models.catalog.context_tokens)
+        chat = await asyncio.to_thread(ClientTools, fitted, models.catalog.capabilities)
+        agents = await asyncio.to_thread(make_agents, chat, means)
         runs = Runs(settings.DATA_DIR)
         sessions = Sessions(database, settings.DATA_DIR)
         await sessions.start()
         stack.push_async_callback(sessions.close)
+        repeats = Repeats(stall_s=settings.CLIENT_STALL_TIMEOUT_S)
+        stack.push_async_callback(repeats.close)
         yield AppContext(
             settings=settings,
             metrics=metrics,
             database=database,
             users=accounts.users,
             api_keys=accounts.api_keys,
+            allowances=accounts.allowances,
             authenticator=authenticator,
+            limits=RateLimits(usage, _default_allowance(settings)),
+            usage=usage,
+            repeats=repeats,
             sessions=sessions,
             runs=runs,
             responses=Responses(database),
@@ -99,6 +117,10 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             tool_client=tool_client,
             started_at=time.monotonic(),
         )
+
+
+def _default_allowance(settings: Settings) -> Allowance:
+    return Allowance(settings.USER_REQUESTS_PER_MINUTE, settings.USER_TOKENS_PER_DAY, settings.USER_CONCURRENT_REQUESTS)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -46,14 +46,17 @@ def get_credential(headers: Headers) -> str:
 
 
 async def authenticate_request(request: Request) -> Principal:
-    """Tell who calls.
+    """Tell who calls. Asked again for the same request, it is known.
 
     Raises:
         Unauthorized: nobody that is known here.
     """
-    authenticator = request.app.state.context.authenticator
-    principal: Principal = await authenticator.authenticate(get_credential(request.headers))
-    return principal
+    state = request.scope.setdefault("state", {})
+    known: Principal | None = state.get("caller")
+    if known is None:
+        authenticator = request.app.state.context.authenticator
+        known = state["caller"] = await authenticator.authenticate(get_credential(request.headers))
+    return known
 
 
 class _SignedIn(SecurityBase):

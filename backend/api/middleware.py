@@ -21,7 +21,11 @@ from config import Settings
 
 logger = logging.getLogger("backend.requests")
 
-EXPOSED_HEADERS = ["X-Request-ID", "X-Session-ID", "X-Run-ID", "X-LLM-Backend", "X-Dropped-Messages", "Retry-After"]
+EXPOSED_HEADERS = [
+    *("X-Request-ID", "X-Session-ID", "X-Run-ID", "X-LLM-Backend", "X-Dropped-Messages", "Retry-After"),
+    *(f"x-ratelimit-{fact}-{what}" for fact in ("limit", "remaining", "reset") for what in ("requests", "tokens")),
+    "Idempotent-Replayed",
+]
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -68,7 +72,8 @@ class RequestMiddleware:
         request_id = headers.get("x-request-id", "")
         if not SAFE_REQUEST_ID.fullmatch(request_id):
             request_id = unique_hex(12)
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
         request_id_var.set(request_id)
         status = 0
 
@@ -81,6 +86,7 @@ class RequestMiddleware:
                     *message.get("headers", ()),
                     (b"x-request-id", request_id.encode()),
                     (b"openai-processing-ms", b"%d" % elapsed_ms),
+                    *((name.encode(), value.encode()) for name, value in state.get("response_headers", {}).items()),
                 ]
             await send(message)
 

@@ -14,6 +14,7 @@ from backend.core.storage.database import Database
 from backend.core.storage.sessions import Sessions
 from backend.core.tool_runs import ToolRuns
 from backend.core.toolbox import Toolbox
+from backend.core.usage import open_usage_ledger
 from backend.utils.secret_file import load_or_make_secret
 from config import Settings
 
@@ -43,7 +44,8 @@ async def open_tools_context(settings: Settings, metrics: ToolMetrics, toolbox: 
         authenticator = await stack.enter_async_context(open_authenticator(settings, database, accounts, secret))
         sessions = Sessions(database, settings.DATA_DIR)
         stack.push_async_callback(sessions.close)
-        models = await stack.enter_async_context(open_model_chain(settings, metrics))
+        usage = await stack.enter_async_context(open_usage_ledger(database))
+        models = await stack.enter_async_context(open_model_chain(settings, metrics, usage))
         toolbox.start()
         stack.push_async_callback(toolbox.close)
         runs = ToolRuns(default_timeout_s=settings.DEFAULT_TOOL_TIMEOUT, observer=metrics)

@@ -8,8 +8,9 @@
       Conflict 409
       PayloadTooLarge 413
       Unprocessable 422
-      TooManyRequests 429
+      TooManyRequests 429          QuotaExceeded
       StorageFailed 500
+      InvalidAnswer 500
       Unavailable 503              BackendUnavailable, AnswerInterrupted
 
 What a backend says in its own words becomes one of these in `backend/core/llm`, at one seam for each vendor. A message
@@ -112,10 +113,26 @@ class TooManyRequests(ApiError):
     status, type, default_code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
+class QuotaExceeded(TooManyRequests):
+    """What somebody may use in a day is used up."""
+
+    type, default_code = "insufficient_quota", "insufficient_quota"
+
+
 class StorageFailed(ApiError):
     """The disk is full or broken: what was asked for could not be kept."""
 
     default_code = "storage_failed"
+
+
+class InvalidAnswer(ApiError):
+    """What the model said is not what was asked for, also the second time."""
+
+    default_code = "invalid_model_output"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"x-should-retry": "false"}  # it was tried again already
 
 
 class Unavailable(ApiError):

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from backend.core.errors import Forbidden, TooManyRequests, Unauthorized
+from backend.core.storage.allowances import UNSET, Allowance, UserAllowances, find_user_allowance
 from backend.core.storage.api_keys import PREFIX, ApiKeys, KeyOwner, find_owner, looks_like_a_key
 from backend.core.storage.database import Database
 from backend.core.storage.login_failures import LoginFailures
@@ -50,6 +51,9 @@ class Principal:
     username: str
     role: Role
     key_id: str | None = None  # the API key that was used; None: a token
+    allowance: Allowance = UNSET  # what the user may use in all,
+    key_allowance: Allowance = UNSET  # and by this key
+    forwards_users: bool = False  # is a program that says itself on whose behalf it calls: see `forwarded_users`
 
     @property
     def is_admin(self) -> bool:
@@ -70,6 +74,7 @@ class Accounts:
 
     users: Users
     api_keys: ApiKeys
+    allowances: UserAllowances
     failures: LoginFailures
     passwords: Passwords
     stamp: SharedStamp
@@ -82,7 +87,14 @@ async def open_accounts(settings: Settings, database: Database) -> AsyncIterator
     passwords = Passwords(settings.BCRYPT_ROUNDS)
     failures = LoginFailures(database, max_failures=settings.LOGIN_MAX_FAILURES, lockout_s=settings.LOGIN_LOCKOUT_S)
     try:
-        yield Accounts(Users(database, passwords, stamp), ApiKeys(database, stamp), failures, passwords, stamp)
+        yield Accounts(
+            Users(database, passwords, stamp),
+            ApiKeys(database, stamp),
+            UserAllowances(database, stamp),
+            failures,
+            passwords,
+            stamp,
+        )
     finally:
         passwords.close()
         await stamp.close()
@@ -191,10 +203,10 @@ class Authenticator:
 
     async def _check_token(self, token: str) -> tuple[ToolCaller, float]:
         claims = self._signer.read(token)
-        user = await self._database.read(lambda connection: self._read_user(connection, claims.sub))
+        user, allowance = await self._database.read(lambda connection: self._read_user(connection, claims.sub))
         if user is None or user.disabled:
             raise _revoked()
-        principal = Principal(user.username, user.role)
+        principal = Principal(user.username, user.role, allowance=allowance)
         if isinstance(claims, ServiceClaims):
             return ToolCaller(principal, claims.sid), claims.exp
         if user.token_version != claims.ver:
@@ -204,19 +216,26 @@ class Authenticator:
     async def _check_key(self, key: str) -> ToolCaller:
         if not looks_like_a_key(key):
             raise malformed()
-        owner = await self._database.read(lambda connection: self._read_owner(connection, key))
+        owner, allowance = await self._database.read(lambda connection: self._read_owner(connection, key))
         if owner is None or owner.disabled:
             raise _revoked()
         self._note_use(owner)
-        return ToolCaller(Principal(owner.username, owner.role, owner.key_id))
+        options = owner.options
+        # A program that acts for many people is no admin, whoever made its key.
+        role = "user" if options.forwards_users else owner.role
+        return ToolCaller(
+            Principal(owner.username, role, owner.key_id, allowance, options.allowance, options.forwards_users)
+        )
 
-    def _read_user(self, connection: Connection, username: str) -> User | None:
+    def _read_user(self, connection: Connection, username: str) -> tuple[User | None, Allowance]:
         self._stamp.reopen_if_replaced()  # here, since this is a thread that may wait for the disk
-        return find_user(connection, username)
+        user = find_user(connection, username)
+        return user, find_user_allowance(connection, user.username) if user else UNSET
 
-    def _read_owner(self, connection: Connection, key: str) -> KeyOwner | None:
+    def _read_owner(self, connection: Connection, key: str) -> tuple[KeyOwner | None, Allowance]:
         self._stamp.reopen_if_replaced()
-        return find_owner(connection, key)
+        owner = find_owner(connection, key)
+        return owner, find_user_allowance(connection, owner.username) if owner else UNSET
 
     def _note_use(self, owner: KeyOwner) -> None:
         now = time.time()

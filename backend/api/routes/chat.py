@@ -14,14 +14,14 @@ from backend.api.completions import ChunkEncoder, CompletionHead, completion_obj
 from backend.api.deps import authenticate_request, get_context, signed_in
 from backend.api.disconnects import stop_on_disconnect
 from backend.api.errors import JSONBytes
-from backend.api.hand_route import HandRoute
+from backend.api.model_route import ModelRoute
 from backend.api.pictures import fetch_pictures
 from backend.api.sse import RunResponse
 from backend.api.turn_replies import finish, turn_headers
 from backend.core.turns import OpenTurn
 from backend.models.chat import ChatCompletionRequest
 
-router = APIRouter(tags=["chat"], route_class=HandRoute)
+router = APIRouter(tags=["chat"], route_class=ModelRoute)
 
 REQUEST_BODY: dict[str, Any] = {
     "requestBody": {

@@ -74,10 +74,10 @@ class CallObserver(Protocol):
 class Logged:
     """A `ModelStream` that records each call of another one, however it ends."""
 
-    def __init__(self, inner: ModelStream, log: "PromptLog | None", observer: CallObserver | None = None) -> None:
+    def __init__(self, inner: ModelStream, log: "PromptLog | None", *observers: CallObserver) -> None:
         self._inner = inner
         self._log = log
-        self._observer = observer
+        self._observers = observers
 
     async def stream(self, request: LLMRequest) -> AsyncGenerator[BackendEvent, None]:
         started_at, start = time.time(), time.monotonic()
@@ -122,8 +122,8 @@ class Logged:
     def _keep(self, record: CallRecord) -> None:
         if self._log:
             self._log.put(record)
-        if self._observer:
-            self._observer.call_finished(record)
+        for observer in self._observers:
+            observer.call_finished(record)
 
 
 class PromptLog:

@@ -33,7 +33,9 @@ class ModelChain:
 
 
 @asynccontextmanager
-async def open_model_chain(settings: Settings, observer: ChainObserver) -> AsyncIterator[ModelChain]:
+async def open_model_chain(
+    settings: Settings, observer: ChainObserver, *call_observers: CallObserver
+) -> AsyncIterator[ModelChain]:
     """Both servers may do this at once: they share the prompt log and the kept lists of models."""
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(open_http_session(max_connections=settings.MAX_OPEN_CHATS))
@@ -53,5 +55,6 @@ async def open_model_chain(settings: Settings, observer: ChainObserver) -> Async
             log = await asyncio.to_thread(PromptLog, path, max_bytes=max_bytes, keep=settings.PROMPT_LOG_KEEP)
             stack.push_async_callback(log.close)
         chain = Fallback(catalog, retry_after_s=settings.BACKEND_RETRY_S, observer=observer)
-        llm = Limited(Logged(chain, log, observer), max_calls=settings.MAX_OPEN_CHATS, wait_s=MAX_CALL_WAIT_S)
+        logged = Logged(chain, log, observer, *call_observers)
+        llm = Limited(logged, max_calls=settings.MAX_OPEN_CHATS, wait_s=MAX_CALL_WAIT_S)
         yield ModelChain(llm, catalog, log, http)

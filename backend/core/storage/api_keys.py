@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from backend.core.errors import Conflict, NotFound
+from backend.core.storage.allowances import PLAIN_KEY, KeyOptions, find_key_options, insert_key_options
 from backend.core.storage.database import Database, api_keys, users
 from backend.core.storage.users import Role
 from backend.utils.shared_stamp import SharedStamp
@@ -48,6 +49,7 @@ class KeyOwner:
     role: Role
     disabled: bool
     last_used_at: float | None
+    options: KeyOptions = PLAIN_KEY
 
 
 class ApiKeys:
@@ -57,7 +59,7 @@ class ApiKeys:
         self._database = database
         self._stamp = stamp
 
-    async def create(self, username: str, name: str) -> tuple[ApiKey, str]:
+    async def create(self, username: str, name: str, options: KeyOptions = PLAIN_KEY) -> tuple[ApiKey, str]:
         """Make a key; the second part is the key itself, which cannot be had again.
 
         Raises:
@@ -79,6 +81,7 @@ class ApiKeys:
             if connection.execute(count).scalar_one() >= MAX_KEYS_PER_USER:
                 raise Conflict(f"You have {MAX_KEYS_PER_USER} API keys. Delete one that is not used any more.")
             connection.execute(insert(api_keys), row)
+            insert_key_options(connection, key.id, options)
 
         await self._database.write(change)
         return key, secret
@@ -114,7 +117,10 @@ def hash_key(key: str) -> str:
 
 def find_owner(connection: Connection, key: str) -> KeyOwner | None:
     row = connection.execute(_FIND, {"key_hash": hash_key(key)}).first()
-    return None if row is None else KeyOwner(row.id, row.username, row.role, row.disabled, row.last_used_at)
+    if row is None:
+        return None
+    options = find_key_options(connection, row.id)
+    return KeyOwner(row.id, row.username, row.role, row.disabled, row.last_used_at, options)
 
 
 def _api_key(row: Any) -> ApiKey:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Connection,
@@ -115,6 +116,50 @@ responses = Table(
     Column("body", Text, nullable=False),
     Column("input_items", Text, nullable=False),
     Index("responses_by_user", "username", "created_at"),
+)
+
+# What admins allow a user, and the maker of a key allows the key. NULL: as the settings say; for a key: no bound.
+user_limits = Table(
+    "user_limits",
+    metadata,
+    Column("username", ForeignKey("users.username", ondelete="CASCADE"), primary_key=True),
+    Column("requests_per_minute", Integer),  # 0, in all three: no limit
+    Column("tokens_per_day", BigInteger),
+    Column("concurrent_requests", Integer),
+)
+
+key_options = Table(
+    "key_options",
+    metadata,
+    Column("key_id", ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_day", BigInteger),
+    Column("concurrent_requests", Integer),
+    Column("forwards_users", Boolean, nullable=False, default=False),  # a chat UI's key: see forwarded_users
+)
+
+token_usage = Table(
+    "token_usage",
+    metadata,
+    Column("day", String(10), primary_key=True),  # 2026-01-31, in UTC
+    Column("username", ForeignKey("users.username", ondelete="CASCADE"), primary_key=True),
+    Column("model", String(256), primary_key=True),
+    Column("agent", String(64), primary_key=True),
+    Column("key_id", String(32), primary_key=True),  # empty: none; stays when the key is deleted
+    Column("requests", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("estimated_tokens", BigInteger, nullable=False),
+)
+
+# Accounts that were made for people whom another program has signed in: its name for them -> ours.
+forwarded_users = Table(
+    "forwarded_users",
+    metadata,
+    Column("issuer", ForeignKey("users.username", ondelete="CASCADE"), primary_key=True),  # whose key the program has
+    Column("external_id", String(64), primary_key=True),  # a digest
+    Column("username", ForeignKey("users.username", ondelete="CASCADE"), nullable=False, unique=True),
 )
 
 

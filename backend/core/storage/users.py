@@ -110,12 +110,12 @@ class Users:
             values["token_version"] = users.c.token_version + 1
 
         def change(connection: Connection) -> User:
-            user = _find_to_change(connection, username)
+            user = get_user(connection, username)
             if keep_an_admin and (disabled or role == "user"):
                 _check_another_admin(connection, user)
             if values:
                 connection.execute(update(users).where(users.c.username == user.username).values(values))
-            return _find_to_change(connection, user.username)
+            return get_user(connection, user.username)
 
         return await self._stamp.renew_after(self._database.write(change))
 
@@ -166,7 +166,11 @@ def find_user(connection: Connection, username: str) -> User | None:
     return None if row is None else _user(row)
 
 
-def _find_to_change(connection: Connection, username: str) -> User:
+def get_user(connection: Connection, username: str) -> User:
+    """
+    Raises:
+        NotFound
+    """
     user = find_user(connection, username)
     if user is None:
         raise _no_such_user(username)
