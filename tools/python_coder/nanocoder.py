@@ -23,7 +23,7 @@ from backend.core.contracts import ToolContext, ToolFailure, ToolResult, ToolSpe
 from backend.core.prompts import load_prompt
 from config import Settings
 from tools.sandbox.cgroups import Bounds, ControlGroup, ControlGroups
-from tools.sandbox.walls import Limits, Plan
+from tools.sandbox.walls import Limits, Plan, default_uid
 
 from . import nanocoder_probe, probes, workspace
 from .args import NanocoderArgs
@@ -35,7 +35,7 @@ from .nanocoder_report import Task, build_task_result
 from .nanocoder_session import PORT
 from .output import Output
 from .results import File
-from .zygote_client import HOME, Zygote, ZygoteFailed, default_uid
+from .zygote_client import HOME, Zygote, ZygoteFailed
 
 log = logging.getLogger(__name__)
 

@@ -15,14 +15,14 @@ from backend.core.contracts import Tool, ToolContext, ToolFailure, ToolResult, T
 from backend.core.prompts import load_prompt
 from config import Settings
 from tools.sandbox.cgroups import ControlGroups
-from tools.sandbox.walls import Limits, Plan
+from tools.sandbox.walls import Limits, Plan, default_uid
 
 from . import probes, workspace
 from .args import PythonCoderArgs
 from .call import House, Stop, run_call
 from .nanocoder import Nanocoder
 from .pool import Pool, PoolBusy
-from .zygote_client import HOME, ZygoteFailed, default_uid
+from .zygote_client import HOME, ZygoteFailed
 
 log = logging.getLogger(__name__)
 

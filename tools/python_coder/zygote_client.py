@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import os
 import signal
 import socket
 import sys
@@ -209,8 +208,3 @@ class Zygote:
             if logged < MAX_STDERR:
                 log.warning("python_coder: %s", text.decode(errors="replace").rstrip())
             logged += len(text)
-
-
-def default_uid() -> int:
-    """Whom sandboxed code runs as when the server is root: a number that no account has."""
-    return 64999 if os.geteuid() == 0 else os.geteuid()

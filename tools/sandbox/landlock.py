@@ -31,10 +31,12 @@ def find_version() -> int:
         return 0
 
 
-def restrict(*, readable: Iterable[Path], writable: Iterable[Path], connect_port: int = 0) -> None:
+def restrict(
+    *, readable: Iterable[Path], writable: Iterable[Path], connect_port: int = 0, unix_sockets: bool = False
+) -> None:
     """Leave this process, for good, with these paths and no network, but for one port to connect to, if it is given.
 
-    Needs no_new_privs. Missing paths are skipped.
+    Needs no_new_privs. Missing paths are skipped. `unix_sockets` may be made where it can write.
 
     Raises:
         OSError: Landlock is not there, or not switched on.
@@ -49,9 +51,10 @@ def restrict(*, readable: Iterable[Path], writable: Iterable[Path], connect_port
     ruleset = rights.to_bytes(8, "little")
     ruleset += _NET_RIGHTS.to_bytes(8, "little") if version >= 4 else b""
     ruleset += _SCOPES.to_bytes(8, "little") if version >= 6 else b""
+    never = _NEVER & ~_MAKE_SOCKET if unix_sockets else _NEVER
     fd = linux.syscall(_SYS_CREATE, ruleset, len(ruleset), 0, what="landlock_create_ruleset")
     try:
-        for paths, granted in ((readable, _READ_RIGHTS), (writable, rights & ~_NEVER)):
+        for paths, granted in ((readable, _READ_RIGHTS), (writable, rights & ~never)):
             for path in paths:
                 _grant(fd, path, granted & rights)
         if connect_port and version >= 4:

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from .linux import MACHINE, PR_SET_DUMPABLE
-from .syscalls import AUDIT_ARCH, CLONE3, CONNECT, NEWEST_KNOWN, SOCKET, allowed_syscalls
+from .syscalls import AUDIT_ARCH, CLONE3, CONNECT, NEWEST_KNOWN, SOCKET, allowed_syscalls, desktop_syscalls
 
 _LOAD, _JUMP_EQ, _JUMP_GT, _JUMP_GE, _AND, _RETURN = 0x20, 0x15, 0x25, 0x35, 0x54, 0x06
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
@@ -55,11 +55,14 @@ _RULES: dict[str, tuple[Rule, ...]] = {
 }
 
 
-def build_filter(*, signal_pid: int | None = None, connect: bool = False, machine: str = MACHINE) -> bytes:
+def build_filter(
+    *, signal_pid: int | None = None, connect: bool = False, desktop: bool = False, machine: str = MACHINE
+) -> bytes:
     """The program for this machine.
 
     `signal_pid` is for a process without a pid namespace: it may then signal that one process alone.
     `connect` is for a process in a network of its own: it may connect TCP sockets of IPv4.
+    `desktop` is for browsers and office programs in namespaces of their own: their processes talk over Unix sockets.
 
     Raises:
         ValueError: for a machine whose system calls are not known here.
@@ -74,6 +77,9 @@ def build_filter(*, signal_pid: int | None = None, connect: bool = False, machin
     if connect:
         allowed |= {"socket": SOCKET[machine], "connect": CONNECT[machine]}
         rules["socket"] = (Rule(0, _AF_INET), Rule(1, _SOCK_STREAM, mask=_SOCK_TYPE_MASK))
+    if desktop:
+        allowed |= desktop_syscalls(machine)
+        rules |= {"socket": (Rule(0, _AF_UNIX),), "socketpair": (Rule(0, _AF_UNIX),)}
     checked = {allowed.pop(name): conditions for name, conditions in rules.items() if name in allowed}
     program = [
         _op(_LOAD, _OFFSET_ARCH),

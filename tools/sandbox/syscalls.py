@@ -62,6 +62,11 @@ pkey_alloc=289 pkey_free=290 statx=291 rseq=293 pidfd_send_signal=424 pidfd_open
 faccessat2=439 epoll_pwait2=441 futex_waitv=449
 """
 
+_DESKTOP = {
+    "x86_64": "socket=41 connect=42 bind=49 listen=50 capset=126 accept4=288 memfd_create=319",
+    "aarch64": "capset=91 socket=198 connect=203 bind=200 listen=201 accept4=242 memfd_create=279",
+}
+
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 SOCKET, CONNECT = {"x86_64": 41, "aarch64": 198}, {"x86_64": 42, "aarch64": 203}  # for those who may connect
 CLONE3 = 435
@@ -70,5 +75,13 @@ NEWEST_KNOWN = 450  # libc falls back from a newer call when it is told that the
 
 def allowed_syscalls(machine: str) -> dict[str, int]:
     """Name to number; empty for a machine that this list does not know."""
-    table = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(machine, "")
+    return _parse({"x86_64": _X86_64, "aarch64": _AARCH64}.get(machine, ""))
+
+
+def desktop_syscalls(machine: str) -> dict[str, int]:
+    """What browsers and office programs need beyond that."""
+    return _parse(_DESKTOP.get(machine, ""))
+
+
+def _parse(table: str) -> dict[str, int]:
     return {name: int(number) for name, _, number in (word.partition("=") for word in table.split())}

@@ -61,6 +61,13 @@ class Plan:
     limits: Limits
     libraries: tuple[str, ...]  # modules that are loaded before any session begins
     programs: bool = False  # sessions run a program each (`nanocoder_session`) and no interpreter; tier 1 alone
+    visible: tuple[str, ...] = ()  # further files and folders that can be read
+    desktop: bool = False  # for browsers and office programs; tier 1 alone
+
+
+def default_uid() -> int:
+    """Whom sandboxed code runs as when the server is root: a number that no account has."""
+    return 64999 if os.geteuid() == 0 else os.geteuid()
 
 
 def open_namespaces() -> None:
@@ -143,10 +150,12 @@ def confine(plan: Plan, session: str, address_space: int, processes: int, *, con
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     _limit(plan.limits, address_space, processes)
     if plan.tier == 2 or (plan.tier == 1 and landlock.find_version()):  # namespaces can do without it
-        landlock.restrict(readable=readable, writable=writable, connect_port=connect_port)
+        landlock.restrict(readable=readable, writable=writable, connect_port=connect_port, unix_sockets=plan.desktop)
     if plan.tier <= 2:
         signal_pid = os.getpid() if plan.tier == 2 else None
-        linux.set_seccomp_filter(seccomp.build_filter(signal_pid=signal_pid, connect=bool(connect_port)))
+        linux.set_seccomp_filter(
+            seccomp.build_filter(signal_pid=signal_pid, connect=bool(connect_port), desktop=plan.desktop)
+        )
 
 
 def workspace_path(plan: Plan, session: str) -> str:
@@ -169,7 +178,9 @@ def _visible_paths(plan: Plan) -> list[Path]:
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
     parts = (Path(prefix, part) for prefix in sorted(prefixes) for part in _PYTHON_PARTS)
     paths += [path for path in parts if path.exists() and not any(path.is_relative_to(known) for known in paths)]
-    return paths + [path for name in _ETC if (path := Path("/etc", name)).exists()]
+    paths += [path for name in _ETC if (path := Path("/etc", name)).exists()]
+    more = (Path(path) for path in plan.visible)
+    return paths + [path for path in more if path.exists() and not any(path.is_relative_to(known) for known in paths)]
 
 
 def _without(path: Path, hidden: list[Path]) -> list[Path]:

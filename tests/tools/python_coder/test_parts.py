@@ -12,9 +12,9 @@ from tools.python_coder import frames, workspace
 from tools.python_coder.interpreter_client import Ending
 from tools.python_coder.output import clean, shorten
 from tools.python_coder.results import Call, File, build_result
-from tools.python_coder.zygote_client import default_uid
 from tools.sandbox import seccomp, walls
 from tools.sandbox.syscalls import allowed_syscalls
+from tools.sandbox.walls import default_uid
 
 HEADERS = {
     "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
