@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.core.errors import ApiError
 from backend.core.identity import Accounts, open_accounts
+from backend.core.storage.allowances import KeyOptions
 from backend.core.storage.database import Database
 from backend.core.storage.sessions import Sessions
 from backend.core.storage.users import check_username
@@ -88,6 +89,7 @@ def _make_parser() -> argparse.ArgumentParser:
         "--password-stdin", action="store_true", help="read the password from the first line of the input"
     )
     more.add_argument("--key-name", metavar="TEXT", default="command line", help="what --make-key calls the key")
+    more.add_argument("--forwards-users", action="store_true", help="--make-key: the key of a chat UI, see README")
     more.add_argument("--yes", action="store_true", help="--delete does not ask")
     return parser
 
@@ -97,6 +99,8 @@ def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     options.creates = not options.list and all(name is None for name in changes)
     if not options.creates and (options.username or options.role):
         parser.error("--username and --role are for a new account")
+    if options.forwards_users and options.make_key is None:
+        parser.error("--forwards-users goes with --make-key")
     if options.password_stdin and not options.creates and options.reset_password is None:
         parser.error("--password-stdin goes with a new account or with --reset-password")
     if options.creates and options.password_stdin and not options.username:
@@ -127,7 +131,8 @@ async def _carry_out(options: argparse.Namespace, settings: Settings) -> None:
             print(f"{user.username} is enabled.")
         elif options.make_key is not None:
             user = await users.get(options.make_key)
-            _, key = await accounts.api_keys.create(user.username, options.key_name)
+            key_options = KeyOptions(forwards_users=options.forwards_users)
+            _, key = await accounts.api_keys.create(user.username, options.key_name, key_options)
             print(key)
             if user.disabled:
                 print(f"{PROGRAM}: {user.username} is disabled: the key works once it is enabled.", file=sys.stderr)

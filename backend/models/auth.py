@@ -4,8 +4,10 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
+from backend.core.storage.allowances import KeyOptions
 from backend.core.storage.api_keys import ApiKey
 from backend.core.storage.users import Role, User
+from backend.models.usage import Limits
 
 KeyName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 
@@ -69,6 +71,13 @@ class DeletedUser(BaseModel):
 
 class NewKey(BaseModel):
     name: KeyName = Field(examples=["laptop"], description="where you use it, so that you know what you delete")
+    limits: Limits = Field(Limits(), description="of this key, besides those of its user")
+    forwards_users: bool = Field(
+        False, description="for a chat UI that signs people in and forwards who they are; only an admin may make one"
+    )
+
+    def to_options(self) -> KeyOptions:
+        return KeyOptions(self.limits.to_allowance(), self.forwards_users)
 
 
 class KeyInfo(BaseModel):
@@ -77,11 +86,20 @@ class KeyInfo(BaseModel):
     hint: str = Field(description="the last characters of the key")
     created_at: int
     last_used_at: int | None = Field(description="to the minute")
+    limits: Limits
+    forwards_users: bool
 
     @classmethod
     def of(cls, key: ApiKey) -> Self:
-        used = None if key.last_used_at is None else int(key.last_used_at)
-        return cls(id=key.id, name=key.name, hint=key.hint, created_at=int(key.created_at), last_used_at=used)
+        return cls(
+            id=key.id,
+            name=key.name,
+            hint=key.hint,
+            created_at=int(key.created_at),
+            last_used_at=None if key.last_used_at is None else int(key.last_used_at),
+            limits=Limits.of(key.options.allowance),
+            forwards_users=key.options.forwards_users,
+        )
 
 
 class CreatedKey(BaseModel):
@@ -90,6 +108,10 @@ class CreatedKey(BaseModel):
     key: str = Field(description="shown this once; keep it")
     hint: str
     created_at: int
+
+    @classmethod
+    def of(cls, key: ApiKey, secret: str) -> Self:
+        return cls(id=key.id, name=key.name, key=secret, hint=key.hint, created_at=int(key.created_at))
 
 
 class KeyList(BaseModel):

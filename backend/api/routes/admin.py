@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from backend.api.deps import Context, require_admin
-from backend.models.auth import DeletedUser, NewUser, UserChange, UserInfo, UserPage
+from backend.models.auth import CreatedKey, DeletedUser, NewKey, NewUser, UserChange, UserInfo, UserPage
 
 router = APIRouter(prefix="/api/admin/users", tags=["admin"], dependencies=[Depends(require_admin)])
 
@@ -37,6 +37,13 @@ async def change_user(username: str, change: UserChange, context: Context) -> Us
     if password is not None:
         await context.authenticator.unlock(user.username)
     return UserInfo.of(user)
+
+
+@router.post("/{username}/keys", status_code=201)
+async def create_key(username: str, new: NewKey, context: Context) -> CreatedKey:
+    """Make an API key of an account, such as that of a chat UI; it is shown only in this response."""
+    user = await context.users.get(username)
+    return CreatedKey.of(*await context.api_keys.create(user.username, new.name, new.to_options()))
 
 
 @router.delete("/{username}")

@@ -79,8 +79,11 @@ async def change_password(change: PasswordChange, caller: Caller, request: Reque
 @router.post("/keys", status_code=201)
 async def create_key(new: NewKey, caller: Caller, context: Context) -> CreatedKey:
     """Make an API key. It does not expire and works wherever a token does; it is shown only in this response."""
-    key, secret = await context.api_keys.create(caller.username, new.name)
-    return CreatedKey(id=key.id, name=key.name, key=secret, hint=key.hint, created_at=int(key.created_at))
+    if new.forwards_users and not caller.is_admin:
+        raise Forbidden("Only an admin may make a key that forwards users.", param="forwards_users")
+    if caller.key_allowance.is_bounded:
+        raise Forbidden("A key with limits of its own cannot make keys. Sign in with your password.")
+    return CreatedKey.of(*await context.api_keys.create(caller.username, new.name, new.to_options()))
 
 
 @router.get("/keys")

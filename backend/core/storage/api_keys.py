@@ -38,6 +38,7 @@ class ApiKey:
     hint: str
     created_at: float
     last_used_at: float | None
+    options: KeyOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class ApiKeys:
             Conflict: the user has `MAX_KEYS_PER_USER`.
         """
         secret = PREFIX + secrets.token_urlsafe(36)
-        key = ApiKey("key_" + secrets.token_hex(8), name, secret[-4:], time.time(), None)
+        key = ApiKey("key_" + secrets.token_hex(8), name, secret[-4:], time.time(), None, options)
         row = {
             "id": key.id,
             "username": username,
@@ -89,7 +90,9 @@ class ApiKeys:
     async def list(self, username: str) -> list[ApiKey]:
         """A user's keys, newest first."""
         query = select(api_keys).where(api_keys.c.username == username).order_by(api_keys.c.created_at.desc())
-        return await self._database.read(lambda connection: [_api_key(row) for row in connection.execute(query)])
+        return await self._database.read(
+            lambda connection: [_api_key(connection, row) for row in connection.execute(query).all()]
+        )
 
     async def delete(self, username: str, key_id: str) -> None:
         """End a key of this user.
@@ -123,5 +126,6 @@ def find_owner(connection: Connection, key: str) -> KeyOwner | None:
     return KeyOwner(row.id, row.username, row.role, row.disabled, row.last_used_at, options)
 
 
-def _api_key(row: Any) -> ApiKey:
-    return ApiKey(row.id, row.name, row.hint, row.created_at, row.last_used_at)
+def _api_key(connection: Connection, row: Any) -> ApiKey:
+    options = find_key_options(connection, row.id)
+    return ApiKey(row.id, row.name, row.hint, row.created_at, row.last_used_at, options)
