@@ -11,13 +11,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from backend.api.chat_requests import to_question
+from backend.api.chat_requests import parse_fields, to_question
 from backend.api.errors import validation_error
 from backend.core.attachments import Attachment
 from backend.core.errors import ApiError, BadRequest
 from backend.core.storage.responses import StoredResponse
 from backend.core.turns import AGENT_NAMES, Question
-from backend.models.chat import ChatCompletionRequest
 from backend.models.responses import (
     AllowedTool,
     EchoedItem,
@@ -103,7 +102,7 @@ def to_response_question(
             "Functions of yours and tools of the server cannot be mixed in one request: send the ones or the others.",
             param="tools",
         )
-    chat = ChatCompletionRequest.model_validate(_chat_fields(wire, items, tools))
+    chat = parse_fields(_chat_fields(wire, items, tools))
     question = to_question(chat, headers, attachments)
     question = replace(question, instructions=wire.instructions)
     if previous:

@@ -142,7 +142,7 @@ class TextConfig(_Wire):
 
 
 class Reasoning(_Wire):
-    effort: str | None = None
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     summary: str | None = None
 
 

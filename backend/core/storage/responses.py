@@ -27,7 +27,7 @@ _OLDEST_KEPT = (
     select(responses.c.created_at)
     .where(responses.c.username == bindparam("user"))
     .order_by(responses.c.created_at.desc())
-    .offset(MAX_RESPONSES - 1)
+    .offset(bindparam("others"))
     .limit(1)
 )
 _PRUNE = delete(responses).where(
@@ -47,8 +47,9 @@ class StoredResponse:
 
 
 class Responses:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, max_per_user: int = MAX_RESPONSES) -> None:
         self._database = database
+        self._max_per_user = max_per_user
 
     async def keep(self, response: StoredResponse) -> None:
         """
@@ -67,7 +68,7 @@ class Responses:
 
         def change(connection: Connection) -> None:
             connection.execute(_INSERT, row)
-            connection.execute(_PRUNE, {"user": response.username})
+            connection.execute(_PRUNE, {"user": response.username, "others": self._max_per_user - 1})
 
         try:
             await self._database.write(change)
