@@ -49,7 +49,7 @@ class Sizes:
     section: float = 40
     headline: float = 30
     lead: float = 20
-    body: float = 20
+    body: float = 22
     small: float = 14  # tables, captions, labels
     fact: float = 54
     quote: float = 32
@@ -112,7 +112,7 @@ MIDNIGHT = Theme(
     ),
     heading=ARIAL,
     body=ARIAL,
-    sizes=Sizes(cover=44, section=36, headline=28, lead=18, body=18, fact=48, quote=28),
+    sizes=Sizes(cover=44, section=36, headline=28, lead=18, body=20, fact=48, quote=28),
     cover="full",
     mark="edge",
     is_dark=True,
