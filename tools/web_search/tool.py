@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -14,15 +15,15 @@ from backend.core.untrusted import mark_as_data
 from backend.utils.children import Children
 from backend.utils.guarded_fetch import WEB_PORTS, AddressCheck, is_public_address
 from config import Settings
+from tools.cited_answers import Source, answer_from, list_all
 
-from .answer import list_results, list_sources, write_answer
 from .args import WebSearchArgs
 from .cached import RecentSearches
 from .chain import Failure, Found, NothingFound, SearchChain
 from .keyless import Keyless
 from .page import PageReader
 from .rates import UserRates
-from .search import SearchProvider, SearchRequest
+from .search import SearchProvider, SearchRequest, SearchResult
 from .searxng import SearXNG
 
 NAME = "websearch"
@@ -110,26 +111,12 @@ class WebSearch:
         if not found.results:
             words = "Nothing was found. Search with other or fewer words, or without limits to domains and time."
             return ToolResult(True, words, data)
+        sources = [_as_source(result) for result in found.results]
         if args.raw:
-            return ToolResult(True, list_results(found.results), data)
-        return await self._answer(args.query, found, data, context, until)
-
-    async def _answer(
-        self, question: str, found: Found, data: dict[str, Any], context: ToolContext, until: float
-    ) -> ToolResult:
+            return ToolResult(True, list_all(sources), data)
+        system = self._answer_prompt.fill(today=datetime.now(UTC).strftime("%A, %d %B %Y"))
         within_s = max(0.0, until - asyncio.get_running_loop().time())
-        written = await write_answer(
-            self._answer_prompt, question, found.results, context, tool=NAME, within_s=within_s
-        )
-        metadata = {"model": written.model, "usage": asdict(written.usage)}
-        if not written.text:
-            text = f"{written.trouble} These are the results alone:\n\n{list_results(found.results)}"
-            return ToolResult(True, text, data, metadata | {"trouble": written.trouble})
-        parts = [written.text, f"Sources:\n{list_sources(written.text, found.results)}"]
-        if written.trouble:
-            parts.insert(1, f"(The answer broke off. {written.trouble})")
-            metadata["trouble"] = written.trouble
-        return ToolResult(True, "\n\n".join(parts), data, metadata)
+        return await answer_from(sources, args.query, system, data, context, tool=NAME, within_s=within_s)
 
     async def _search(self, request: SearchRequest, context: ToolContext) -> tuple[Found, bool]:
         if found := self._recent.get(request):
@@ -162,6 +149,11 @@ class WebSearch:
             topic=args.topic,
             time_range=None if args.time_range == "any" else args.time_range,
         )
+
+
+def _as_source(result: SearchResult) -> Source:
+    date = f"\nPublished: {result.published}" if result.published else ""
+    return Source(f"{result.title}: {result.url}", f"{result.title}\n{result.url}{date}", result.snippet)
 
 
 def _missing(what: str, package: str | None) -> str:
