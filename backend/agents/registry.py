@@ -15,7 +15,7 @@ def make_agents(llm: ModelStream, means: Means) -> Mapping[str, Agent]:
     """Reads the agents' prompts: blocks.
 
     Args:
-        llm: of plain chat, with prompts fitted to the model's window; agents fit their own.
+        llm: of plain chat, with the client's tools, and prompts fitted to the model's window; agents fit their own.
     """
     agents: dict[str, Agent] = {
         "chat": ChatAgent(llm),

@@ -66,11 +66,15 @@ class CompletionHead:
 class ChunkEncoder:
     """Events in, bytes of `text/event-stream` out. One for a stream; it has no I/O and never waits.
 
-    With several choices each has its own events, told apart by `choice`.
+    With several choices each has its own events, told apart by `choice`. With `functions` a call has the old form,
+    `delta.function_call`, which has room for one.
     """
 
-    def __init__(self, head: CompletionHead, *, include_usage: bool = False, choices: int = 1) -> None:
+    def __init__(
+        self, head: CompletionHead, *, include_usage: bool = False, choices: int = 1, functions: bool = False
+    ) -> None:
         self._head = head
+        self._functions = functions
         self._include_usage = include_usage
         self._usage_null = b',"usage":null' if include_usage else b""
         self._close = b'},"logprobs":null,"finish_reason":null}]' + self._usage_null
@@ -102,6 +106,8 @@ class ChunkEncoder:
                 return lead + start + content + b',"finish_reason":null}]' + self._usage_null + b"}\n\n"
             case ReasoningDelta(text):
                 return b"".join((lead, start, b'"reasoning_content":', _json(text), self._close, b"}\n\n"))
+            case ToolCallDelta() if self._functions:
+                return lead + start + b'"function_call":' + _json(_function_delta(event)) + self._close + b"}\n\n"
             case ToolCallDelta():
                 return lead + start + b'"tool_calls":' + _json([_tool_call_delta(event)]) + self._close + b"}\n\n"
             case AnswerCited(citations):
@@ -116,7 +122,8 @@ class ChunkEncoder:
             case RunFinished(reason, usage):
                 self._unfinished -= 1
                 self._usage += usage
-                finish = b'},"logprobs":null,"finish_reason":"%s"}]' % reason.encode()
+                shown = "function_call" if self._functions and reason == "tool_calls" else reason
+                finish = b'},"logprobs":null,"finish_reason":"%s"}]' % shown.encode()
                 return lead + start + finish + self._usage_null + b"}\n\n"
             case BackendSelected() | HistoryTrimmed():  # another backend took over: the model's name stays
                 return lead
@@ -152,12 +159,16 @@ def error_frame(error: ApiError) -> bytes:
     return b"data: " + _json(error.body()) + b"\n\n"
 
 
-def completion_object(head: CompletionHead, answers: Sequence[Answer]) -> dict[str, Any]:
-    """The whole answer to a request that does not stream, a choice for each of `answers`."""
+def completion_object(head: CompletionHead, answers: Sequence[Answer], *, functions: bool = False) -> dict[str, Any]:
+    """The whole answer to a request that does not stream, a choice for each of `answers`.
+
+    Args:
+        functions: a call has the old form.
+    """
     first = answers[0]
     return {
         **head.fields("chat.completion", first.backend),
-        "choices": [_choice(index, answer) for index, answer in enumerate(answers)],
+        "choices": [_choice(index, answer, functions) for index, answer in enumerate(answers)],
         "usage": usage_object(sum((answer.usage for answer in answers), Usage())),
         **head.extensions(max(answer.dropped_messages for answer in answers)),
     }
@@ -188,20 +199,28 @@ def agent_event(event: Event) -> dict[str, Any]:
     return {"type": kind_of(event), **{name: value for name, value in fields.items() if value is not None}}
 
 
-def _choice(index: int, answer: Answer) -> dict[str, Any]:
+def _choice(index: int, answer: Answer, functions: bool) -> dict[str, Any]:
     calls = answer.tool_calls
     message: dict[str, Any] = {"role": "assistant", "content": answer.text or (None if calls else ""), "refusal": None}
     if answer.narration:
         message["reasoning_content"] = answer.narration
     if answer.citations:
         message["annotations"] = list(map(annotation_object, answer.citations))
-    if calls:
+    finish: str | None = answer.finish_reason
+    if calls and functions:
+        message["function_call"] = tool_call_object(calls[0])["function"]
+        finish = "function_call" if finish == "tool_calls" else finish
+    elif calls:
         message["tool_calls"] = [tool_call_object(call) for call in calls]
-    choice: dict[str, Any] = {"index": index, "message": message, "finish_reason": answer.finish_reason}
+    choice: dict[str, Any] = {"index": index, "message": message, "finish_reason": finish}
     choice["logprobs"] = {"content": answer.logprobs, "refusal": None} if answer.logprobs else None
     if answer.steps:
         choice["agent_steps"] = [agent_event(step) for step in answer.steps]
     return choice
+
+
+def _function_delta(event: ToolCallDelta) -> dict[str, Any]:
+    return {"arguments": event.arguments} if event.name is None else {"name": event.name, "arguments": event.arguments}
 
 
 def _tool_call_delta(event: ToolCallDelta) -> dict[str, Any]:

@@ -85,6 +85,7 @@ class LLMRequest:
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: str | None = None  # none, minimal, low, medium, high, max
+    live: bool = True  # the caller shows deltas as they come; an answer that nobody saw may be begun anew
     context: CallContext = CallContext()
 
 

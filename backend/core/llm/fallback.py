@@ -36,7 +36,16 @@ from backend.core.messages import ImagePart
 # Fields that one model can serve and another cannot. Where such a field is wrong in itself the next backend refuses it
 # as well: that costs one cheap call, and the caller is told the first refusal.
 ABILITIES = frozenset(
-    {"tools", "tool_choice", "response_format", "logprobs", "top_logprobs", "reasoning_effort", "model"}
+    {
+        "tools",
+        "tool_choice",
+        "response_format",
+        "logprobs",
+        "top_logprobs",
+        "logit_bias",
+        "reasoning_effort",
+        "model",
+    }
 )
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ import orjson
 from backend.core.errors import ApiError, BackendUnavailable, BadRequest
 from backend.core.events import BackendEvent, Completed, ReasoningDelta, TextDelta, Usage
 from backend.core.llm.base import LLMRequest, NamedTool, Sampling, ToolChoice
+from backend.core.llm.grammar import write_grammar
 from backend.core.llm.healing import Healing
 from backend.core.llm.wire import (
     MALFORMED,
@@ -34,8 +35,12 @@ from backend.core.messages import Content, Message, TextPart
 _log = logging.getLogger(__name__)
 
 
-def chat_body(request: LLMRequest, healing: Healing | None) -> dict[str, Any]:
-    """The body of `/v1/chat/completions`."""
+def chat_body(request: LLMRequest, healing: Healing | None, *, thinks: bool = True) -> dict[str, Any]:
+    """The body of `/v1/chat/completions`.
+
+    Args:
+        thinks: the model may begin with thoughts, which a grammar of ours would forbid it.
+    """
     messages = request.messages
     continued = messages[-1].role == "assistant"
     if healing is not None:
@@ -57,7 +62,11 @@ def chat_body(request: LLMRequest, healing: Healing | None) -> dict[str, Any]:
         if request.parallel_tool_calls is not None:
             body["parallel_tool_calls"] = request.parallel_tool_calls
     if request.response_format is not None:
-        body["response_format"] = _response_format(request)
+        schema = request.response_format.schema
+        if schema is not None and not thinks and not tools and (grammar := write_grammar(schema)):
+            body["grammar"] = grammar
+        else:
+            body["response_format"] = _response_format(request)
     if request.reasoning_effort is not None:
         body["reasoning_effort"] = request.reasoning_effort
     if continued:
@@ -75,7 +84,7 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
         "top_p": sampling.top_p,
         "max_tokens": None if sampling.max_tokens is None else max(1, sampling.max_tokens),
         "stop": list(sampling.stop) or None,
-        "seed": sampling.seed,
+        "seed": None if sampling.seed is None else sampling.seed & 0x7FFFFFFF,  # 32 bits, and -1 would be chance
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "logit_bias": sampling.logit_bias or None,

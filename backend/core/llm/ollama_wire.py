@@ -1,7 +1,7 @@
 """Ollama's native `/api/chat`: our request in its words, its NDJSON as our events, its errors as ours.
 
 The native route and not `/v1`, since only this one takes `num_ctx`, `truncate` and `think`, leaves the model's own
-sampling defaults alone, and says when a stream was cut. Not sent, because Ollama has no such thing: `logit_bias`.
+sampling defaults alone, and says when a stream was cut. Refused, because Ollama has no such thing: `logit_bias`.
 """
 
 import logging
@@ -69,13 +69,13 @@ def chat_body(request: LLMRequest, *, num_ctx: int, thinks: bool, keep_alive: st
 
 def _options(sampling: Sampling) -> dict[str, Any]:
     if sampling.logit_bias:
-        _log.info("logit_bias is unknown to Ollama and was left out")
+        raise BadRequest("Ollama has no logit_bias: leave it out, or choose a model on llama.cpp.", param="logit_bias")
     options = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "num_predict": None if sampling.max_tokens is None else max(1, sampling.max_tokens),  # 0 would be no limit
         "stop": list(sampling.stop) or None,
-        "seed": sampling.seed,
+        "seed": None if sampling.seed is None else sampling.seed & 0x7FFFFFFF,  # -1 would be chance
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
     }

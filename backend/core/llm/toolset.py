@@ -6,39 +6,37 @@ arguments wrapped once more, a text for a tool that takes one text); everything 
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 
 from backend.core.llm.base import ToolDefinition
+from backend.core.llm.json_schema import find_problem_now
 from backend.utils.clean_text import clean_text, clean_value
 
-MAX_PROBLEM_CHARS = 300
 _WRAPPERS = ("arguments", "args", "parameters", "input", "action_input", "kwargs")
 
 
 class Toolset:
     def __init__(self, tools: Sequence[ToolDefinition]) -> None:
         self.definitions = tuple(tools)
-        self._validators = {tool.name: Draft202012Validator(tool.parameters or {"type": "object"}) for tool in tools}
+        self._schemas = {tool.name: tool.parameters or {"type": "object"} for tool in tools}
 
     def __bool__(self) -> bool:
         return bool(self.definitions)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._validators)
+        return tuple(self._schemas)
 
     def find(self, name: str) -> str | None:
         """The tool that is meant by a name, or None."""
-        if name in self._validators:
+        if name in self._schemas:
             return name
         plain = re.sub(r"^(functions?|tools?)\.|\(\)$|^default_api\.", "", name.strip().strip("`\"'*"))
         plain = plain.replace("-", "_").replace(" ", "_").lower()
-        return plain if plain in self._validators else None
+        return plain if plain in self._schemas else None
 
     def read_arguments(self, tool: str, given: Any) -> dict[str, Any]:
         """The arguments of a call.
@@ -49,7 +47,7 @@ class Toolset:
         Raises:
             ValueError: what is wrong, in a sentence for the model.
         """
-        schema: Mapping[str, Any] = self._validators[tool].schema  # type: ignore[assignment]
+        schema = self._schemas[tool]
         properties = schema.get("properties", {})
         arguments = parse_json(given) if isinstance(given, str) else given
         if isinstance(arguments, dict) and len(arguments) == 1:
@@ -57,15 +55,13 @@ class Toolset:
             if key in _WRAPPERS and key not in properties and isinstance(value, dict | str):
                 arguments = parse_json(value) if isinstance(value, str) else value
         if not isinstance(arguments, dict):
-            texts = [name for name in schema.get("required", ()) if properties.get(name, {}).get("type") == "string"]
+            texts = [name for name in schema.get("required", ()) if _type_of(properties.get(name)) == "string"]
             if not isinstance(given, str) or len(texts) != 1 or given.lstrip().startswith(("{", "[")):
                 raise ValueError(f"the arguments of {tool} are not a JSON object.")
             arguments = {texts[0]: clean_text(given.strip())}
-        arguments = {name: _coerced(value, properties.get(name, {})) for name, value in arguments.items()}
-        if error := best_match(self._validators[tool].iter_errors(arguments)):
-            where = ".".join(map(str, error.absolute_path))
-            problem = f"{where}: {error.message}" if where else error.message
-            raise ValueError(f"the arguments of {tool} are wrong: {problem[:MAX_PROBLEM_CHARS]}.")
+        arguments = {name: _coerced(value, _type_of(properties.get(name))) for name, value in arguments.items()}
+        if problem := find_problem_now(arguments, schema):
+            raise ValueError(f"the arguments of {tool} are wrong: {problem}.")
         return arguments
 
 
@@ -84,8 +80,12 @@ def dump_arguments(arguments: dict[str, Any]) -> str:
         return json.dumps(arguments)
 
 
-def _coerced(value: Any, schema: Mapping[str, Any]) -> Any:
-    match schema.get("type"), value:
+def _type_of(schema: Any) -> Any:
+    return schema.get("type") if isinstance(schema, dict) else None
+
+
+def _coerced(value: Any, kind: Any) -> Any:
+    match kind, value:
         case (("integer" | "number"), str()):
             number = parse_json(value)
             return number if isinstance(number, int | float) else value

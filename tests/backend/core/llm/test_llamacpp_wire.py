@@ -191,7 +191,7 @@ def test_nothing_is_asked_that_was_not_given() -> None:
     }
 
 
-def test_sampling_goes_as_it_is() -> None:
+def test_sampling_goes_as_it_is_but_the_seed() -> None:
     sampling = Sampling(0.0, 0.5, 0, ("a", "b"), -7, 0.1, 0.2, {"5": -100.0}, logprobs=True)
     body = body_of(ask(sampling=sampling))
     assert {name: body[name] for name in body.keys() - body_of(ask()).keys()} == {
@@ -199,7 +199,7 @@ def test_sampling_goes_as_it_is() -> None:
         "top_p": 0.5,
         "max_tokens": 1,
         "stop": ["a", "b"],
-        "seed": -7,
+        "seed": 2147483641,  # 31 bits of -7
         "presence_penalty": 0.1,
         "frequency_penalty": 0.2,
         "logit_bias": {"5": -100.0},

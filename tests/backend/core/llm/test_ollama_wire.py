@@ -194,7 +194,6 @@ def test_sampling_goes_into_the_options() -> None:
         seed=-7,
         presence_penalty=0.1,
         frequency_penalty=0.2,
-        logit_bias={"5": -100.0},
         logprobs=True,
         top_logprobs=3,
     )
@@ -205,11 +204,17 @@ def test_sampling_goes_into_the_options() -> None:
         "top_p": 0.5,
         "num_predict": 1,  # 0 would mean without limit
         "stop": ["a", "b"],
-        "seed": -7,
+        "seed": 2147483641,  # 31 bits of -7
         "presence_penalty": 0.1,
         "frequency_penalty": 0.2,
     }
     assert (body["logprobs"], body["top_logprobs"]) == (True, 3)
+
+
+def test_logit_bias_is_refused_by_name() -> None:
+    with pytest.raises(BadRequest) as refusal:
+        body_of(ask(sampling=Sampling(logit_bias={"5": -100.0})))
+    assert refusal.value.param == "logit_bias"
 
 
 @pytest.mark.parametrize(
