@@ -30,7 +30,7 @@ from starlette.types import Message, Receive, Scope, Send
 from backend.api.bodies import arriving
 from backend.api.disconnects import stop_on_disconnect
 from backend.api.errors import ClientDisconnected
-from backend.core.errors import ApiError, BadRequest, TooManyRequests
+from backend.core.errors import ApiError, BadRequest, TooManyRequests, Unavailable
 
 HEADER = "idempotency-key"
 KEEP_S = 3600.0
@@ -66,7 +66,7 @@ class _Recording:
     chunks: list[bytes] = field(default_factory=list)
     size: int = 0
     has_ended: bool = False
-    error: BaseException | None = None
+    error: Exception | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # a new one for each change
 
     async def send(self, message: Message) -> None:
@@ -135,12 +135,13 @@ class Repeats:
         try:
             response = await handle(request)
             await response(request.scope, request.receive, recording.send)
-        except BaseException as error:  # whatever it is, those who wait for the answer are told of it
+        except asyncio.CancelledError:
+            recording.error = Unavailable("The server is shutting down.")
+            raise
+        except Exception as error:  # whatever it is, those who wait for the answer are told of it
             recording.error = error
             if not (isinstance(error, ApiError) and error.has_acted):
                 self._recordings.pop(name, None)
-            if isinstance(error, asyncio.CancelledError):
-                raise
         finally:
             recording.has_ended = True
             recording.tell()
@@ -197,14 +198,15 @@ class _Replay(Response):
         recording, sent, started = self._recording, 0, False
         while True:
             changed, has_ended = recording.changed, recording.has_ended
+            if error := recording.error:
+                if not started:
+                    raise error
+                logger.warning("A recorded answer broke off: %s", error)
+                return  # without the last message: the client must not take half an answer for a whole one
             if recording.start and not started:
                 headers = list(recording.start["headers"]) + ([_REPLAYED] if self._repeated else [])
                 await self._send(send, {**recording.start, "headers": headers})
                 started = True
-            if recording.error is not None:
-                if isinstance(recording.error, asyncio.CancelledError):
-                    raise ApiError("The server is shutting down.")
-                raise recording.error
             if has_ended or len(recording.chunks) > sent:
                 body = b"".join(recording.chunks[sent:])
                 sent = len(recording.chunks)

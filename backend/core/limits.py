@@ -65,20 +65,24 @@ class RateLimits:
 
     def __init__(self, ledger: UsageLedger, default: Allowance) -> None:
         self._ledger = ledger
-        self._default = default if default.is_bounded else UNSET
+        self._default = default
+        self._bounds_everybody = default.is_bounded
         self._windows = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._running: Counter[Subject] = Counter()
 
     def allowance(self, own: Allowance) -> Allowance:
         """What holds for a user, with the defaults where an admin has set nothing."""
-        return own if self._default is UNSET else _fill_in(own, self._default)
+        values = {name: getattr(own, name) for name in Allowance.__slots__}
+        filled = {name: getattr(self._default, name) if value is None else value for name, value in values.items()}
+        return Allowance(**filled)
 
     def bounds(self, caller: Principal) -> list[Bound]:
         """What bounds this caller; mostly nothing."""
         bounds = []
-        user = self.allowance(caller.allowance)
-        if user.is_bounded:
-            bounds.append(Bound(Subject("user", caller.username), user))
+        if self._bounds_everybody or caller.allowance is not UNSET:
+            user = self.allowance(caller.allowance)
+            if user.is_bounded:
+                bounds.append(Bound(Subject("user", caller.username), user))
         if caller.key_id and caller.key_allowance.is_bounded:
             bounds.append(Bound(Subject("key", caller.key_id), caller.key_allowance))
         return bounds
@@ -107,9 +111,11 @@ class RateLimits:
         counted = [subject for subject, allowance in bounds if allowance.concurrent_requests]
         self._running.update(counted)  # before the next wait: nobody else gets this place meanwhile
         try:
-            for subject, allowance in bounds:
-                if allowance.requests_per_minute:
-                    await self._take_request(subject, allowance.requests_per_minute, standing)
+            rates = [(subject, own.requests_per_minute) for subject, own in bounds if own.requests_per_minute]
+            for subject, limit in rates:
+                await self._check_requests(subject, limit, standing)
+            for subject, limit in rates:
+                await self._take_request(subject, limit, standing)
             yield
         finally:
             for subject in counted:
@@ -128,22 +134,25 @@ class RateLimits:
                 retry_after_s=midnight_s,
             )
 
+    async def _check_requests(self, subject: Subject, limit: int, standing: Standing) -> None:
+        if await self._windows.test(RateLimitItemPerMinute(limit), *subject):
+            return
+        reset_s = await self._note_requests(subject, limit, standing)
+        raise TooManyRequests(
+            f"{_whose(subject)} {limit} requests a minute are used up. Try again in {format_duration(reset_s)}.",
+            retry_after_s=math.ceil(reset_s),
+        )
+
     async def _take_request(self, subject: Subject, limit: int, standing: Standing) -> None:
-        item = RateLimitItemPerMinute(limit)
-        is_free = await self._windows.hit(item, *subject)
-        window = await self._windows.get_window_stats(item, *subject)
+        # Nothing waits between the check and this: the windows are in memory.
+        await self._windows.hit(RateLimitItemPerMinute(limit), *subject)
+        await self._note_requests(subject, limit, standing)
+
+    async def _note_requests(self, subject: Subject, limit: int, standing: Standing) -> float:
+        window = await self._windows.get_window_stats(RateLimitItemPerMinute(limit), *subject)
         reset_s = max(0.0, window.reset_time - time.time())
-        standing.note("requests", limit, window.remaining if is_free else 0, reset_s)
-        if not is_free:
-            raise TooManyRequests(
-                f"{_whose(subject)} {limit} requests a minute are used up. Try again in {format_duration(reset_s)}.",
-                retry_after_s=math.ceil(reset_s),
-            )
-
-
-def _fill_in(own: Allowance, default: Allowance) -> Allowance:
-    values = {name: getattr(own, name) for name in Allowance.__slots__}
-    return Allowance(**{name: getattr(default, name) if value is None else value for name, value in values.items()})
+        standing.note("requests", limit, window.remaining, reset_s)
+        return reset_s
 
 
 def format_duration(seconds: float) -> str:

@@ -224,7 +224,7 @@ async def test_a_key_is_shown_once_works_and_ends_with_the_next_request(server: 
     listed = await server.client.get("/api/auth/keys", headers=bearer(body["key"]))
     assert body["key"] not in listed.text
     (shown,) = listed.json()["keys"]
-    assert set(shown) == {"id", "name", "hint", "created_at", "last_used_at"}
+    assert set(shown) == {"id", "name", "hint", "created_at", "last_used_at", "limits", "forwards_users"}
     assert shown["last_used_at"] >= shown["created_at"]
 
     deleted = await server.client.delete(f"/api/auth/keys/{body['id']}", headers=headers)
