@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     CLIENT_STALL_TIMEOUT_S: Seconds = 300.0  # how long a client may leave its stream unread
     MAX_BODY_MB: Count = 32  # a JSON body, in MiB
     MAX_UPLOAD_MB: Count = 50  # one multipart request with files, in MiB
+    USER_FILES_MB: Count = 1024  # the files that one user keeps with /v1/files, in MiB
 
     # --- Agents ---------------------------------------------------------------------------------------------------
     REACT_MAX_ITERATIONS: Count = 10

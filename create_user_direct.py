@@ -22,7 +22,10 @@ from backend.core.errors import ApiError
 from backend.core.identity import Accounts, open_accounts
 from backend.core.storage.allowances import KeyOptions
 from backend.core.storage.database import Database
+from backend.core.storage.drafts import Drafts
+from backend.core.storage.files import Files
 from backend.core.storage.sessions import Sessions
+from backend.core.storage.user_data import UserData
 from backend.core.storage.users import check_username
 from backend.utils.passwords import check_password
 from config import Settings, load_settings
@@ -111,7 +114,7 @@ def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 
 async def _carry_out(options: argparse.Namespace, settings: Settings) -> None:
-    async with _open(settings) as (accounts, sessions):
+    async with _open(settings) as (accounts, user_data):
         users = accounts.users
         if options.creates:
             user = await users.create(options.username, options.password, options.role)
@@ -137,19 +140,23 @@ async def _carry_out(options: argparse.Namespace, settings: Settings) -> None:
             if user.disabled:
                 print(f"{PROGRAM}: {user.username} is disabled: the key works once it is enabled.", file=sys.stderr)
         else:
-            user = await users.delete(options.delete, delete_data=sessions.delete_all, keep_an_admin=False)
+            user = await users.delete(options.delete, delete_data=user_data.delete, keep_an_admin=False)
             print(f"{user.username} is deleted.")
 
 
 @asynccontextmanager
-async def _open(settings: Settings) -> AsyncIterator[tuple[Accounts, Sessions]]:
+async def _open(settings: Settings) -> AsyncIterator[tuple[Accounts, UserData]]:
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url)
         await database.open()
         stack.push_async_callback(database.close)
         sessions = Sessions(database, settings.DATA_DIR)
         stack.push_async_callback(sessions.close)
-        yield await stack.enter_async_context(open_accounts(settings, database)), sessions
+        drafts = Drafts(settings.DATA_DIR)
+        stack.push_async_callback(drafts.close)
+        files = Files(database, drafts, settings.DATA_DIR, quota_bytes=settings.USER_FILES_MB * 2**20)
+        accounts = await stack.enter_async_context(open_accounts(settings, database))
+        yield accounts, UserData(sessions, files, settings.DATA_DIR)
 
 
 async def _print_accounts(accounts: Accounts) -> None:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from backend.api.bodies import arriving, read_json_object
 from backend.api.errors import validation_error
 from backend.api.uploads import MAX_FIELDS, MAX_FILES, split_form
-from backend.core.attachments import Attachment
+from backend.core.attachments import Attachment, FileReference, safe_name
 from backend.core.errors import ApiError, BadRequest
 from backend.core.llm.base import LLMRequest, NamedTool, ResponseFormat, Sampling, ToolChoice, ToolDefinition
 from backend.core.messages import Content, ImagePart, Message, TextPart, ToolCall
@@ -97,6 +97,7 @@ def to_question(
         store=wire.store is not False and not _is_ui_task(request, headers),
         choices=wire.n or 1,
         attachments=tuple(attachments),
+        files=_files(wire),
         rag_collection=",".join(collection) if isinstance(collection, list) else collection,
     )
 
@@ -179,6 +180,22 @@ def _message(wire: WireMessage, where: str) -> Message:
             return Message("tool", _content(wire.content, where), tool_call_id="call_function", name=wire.name)
 
 
+def _files(wire: ChatCompletionRequest) -> tuple[FileReference, ...]:
+    return tuple(
+        FileReference(
+            place,
+            f"messages.{place}.content.{index}.file",
+            part.named_file.filename,
+            part.named_file.file_data,
+            part.named_file.file_id,
+        )
+        for place, message in enumerate(wire.messages)
+        if isinstance(message.content, list)
+        for index, part in enumerate(message.content)
+        if part.type in {"file", "input_file"}
+    )
+
+
 def _content(content: str | list[ContentPart] | None, where: str) -> Content:
     if content is None or isinstance(content, str):
         return content or ""
@@ -195,7 +212,9 @@ def _part(part: ContentPart, where: str) -> TextPart | ImagePart:
                 raise BadRequest(f"{where}: an image part needs image_url.", param=where)
             return ImagePart(part.image_url.url, part.image_url.detail)
         case "file" | "input_file":
-            raise BadRequest(f"{where}: send files as multipart `files`.", param=where)
+            file = part.named_file
+            # Stands where the file was; what is in it is told at the end of the message.
+            return TextPart(f"[File: {safe_name(file.filename or file.file_id or '')}]")
         case _:
             if part.text is None:
                 raise BadRequest(f"{where}: a text part needs text.", param=where)

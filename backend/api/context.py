@@ -11,7 +11,9 @@ from backend.agents.means import Means
 from backend.agents.registry import make_agents
 from backend.api.idempotency import Repeats
 from backend.api.metrics import Metrics
+from backend.core.attachments import Attachments
 from backend.core.contracts import Agent
+from backend.core.documents.reading import DocumentReaders
 from backend.core.identity import Authenticator, open_accounts, open_authenticator
 from backend.core.limits import RateLimits
 from backend.core.llm.call_log import PromptLog
@@ -23,8 +25,11 @@ from backend.core.runs import Runs
 from backend.core.storage.allowances import Allowance, UserAllowances
 from backend.core.storage.api_keys import ApiKeys
 from backend.core.storage.database import Database
+from backend.core.storage.drafts import Drafts
+from backend.core.storage.files import Files
 from backend.core.storage.responses import Responses
 from backend.core.storage.sessions import Sessions
+from backend.core.storage.user_data import UserData
 from backend.core.storage.users import Users
 from backend.core.tool_client import ToolClient
 from backend.core.turns import Turns
@@ -48,6 +53,8 @@ class AppContext:
     usage: UsageLedger
     repeats: Repeats
     sessions: Sessions
+    files: Files
+    user_data: UserData
     runs: Runs
     responses: Responses
     catalog: ModelCatalog
@@ -84,6 +91,11 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
         sessions = Sessions(database, settings.DATA_DIR)
         await sessions.start()
         stack.push_async_callback(sessions.close)
+        drafts = Drafts(settings.DATA_DIR)
+        stack.push_async_callback(drafts.close)
+        files = Files(database, drafts, settings.DATA_DIR, quota_bytes=settings.USER_FILES_MB * 2**20)
+        await files.start()
+        stack.push_async_callback(files.close)
         repeats = Repeats(stall_s=settings.CLIENT_STALL_TIMEOUT_S)
         stack.push_async_callback(repeats.close)
         yield AppContext(
@@ -98,6 +110,8 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             usage=usage,
             repeats=repeats,
             sessions=sessions,
+            files=files,
+            user_data=UserData(sessions, files, settings.DATA_DIR),
             runs=runs,
             responses=Responses(database),
             catalog=models.catalog,
@@ -109,6 +123,7 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
                 agents,
                 tool_client,
                 runs,
+                Attachments(drafts, DocumentReaders()),
                 default_agent=settings.DEFAULT_AGENT,
                 agent_models=dict(settings.AGENT_MODELS.items()),
                 history=settings.MAX_CONVERSATION_HISTORY,

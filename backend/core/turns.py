@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from backend.core.answers import Answer
-from backend.core.attachments import Attachment, attach
+from backend.core.attachments import Attachment, Attachments, FileReference
 from backend.core.citations import find_citations
 from backend.core.contracts import Agent, Turn
 from backend.core.errors import ApiError, BadRequest, Unavailable
@@ -47,6 +47,7 @@ class Question:
     store: bool = True
     choices: int = 1
     attachments: tuple[Attachment, ...] = ()
+    files: tuple[FileReference, ...] = ()  # parts of messages that are to become attachments
     rag_collection: str | None = None
 
 
@@ -161,6 +162,7 @@ class Turns:
         agents: Mapping[str, Agent],
         tool_client: ToolClient,
         runs: Runs,
+        attachments: Attachments,
         *,
         default_agent: str,
         agent_models: Mapping[str, str],
@@ -172,6 +174,7 @@ class Turns:
         self._agents = agents
         self._tool_client = tool_client
         self._runs = runs
+        self._attachments = attachments
         self._agent_models = agent_models
         self._default_agent = default_agent
         self._history = history
@@ -201,7 +204,7 @@ class Turns:
         if question.session_id is not None and (question.store or question.spans is not None):
             joined = await self._continue_session(question, question.session_id, username, name)
         elif not question.store:
-            joined = _Joined(None, None, await attach(question.request.messages, question.attachments, None))
+            joined = _Joined(None, None, await self._attach(question, None))
         else:
             joined = await self._recognise_session(question, username, name)
         sampling = question.request.sampling
@@ -274,7 +277,7 @@ class Turns:
         if answered:
             known = await self._sessions.find_by_prefix(username, prefixes.digest(seen[:answered]))
         session_id = known or new_session_id()
-        own = await self._attach(question, session_id)
+        own = await self._attach(question, session_id, known_messages=answered if known else 0)
         added = own[answered:] if known else own
         stored = await self._sessions.history(known, last=min(len(seen), MAX_NOTED_MESSAGES)) if known else ()
         recorder = Recorder(
@@ -291,12 +294,14 @@ class Turns:
         spans = ((1, stored[-1].seq),) if stored else ()
         return _Joined(session_id, recorder, with_run_notes(own, stored), earlier=spans)
 
-    async def _attach(self, question: Question, session_id: str) -> tuple[Message, ...]:
+    async def _attach(
+        self, question: Question, session_id: str | None, *, known_messages: int = 0
+    ) -> tuple[Message, ...]:
         messages = question.request.messages
         if not question.attachments:
             return messages
-        folder = await self._sessions.scratch(session_id) if question.store else None
-        return await attach(messages, question.attachments, folder)
+        folder = await self._sessions.scratch(session_id) if question.store and session_id else None
+        return await self._attachments.attach(messages, question.attachments, folder, known_messages=known_messages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,13 @@ class ContentPart(_Wire):
     text: str | None = Field(None, validation_alias=AliasChoices("text", "refusal"))
     image_url: Annotated[ImageURL | None, BeforeValidator(_image_url)] = None
     file: FileData | None = None
+    file_data: str | None = None  # these three: a file in the spelling of the Responses API
+    file_id: str | None = None
+    filename: str | None = None
+
+    @property
+    def named_file(self) -> FileData:
+        return self.file or FileData(file_data=self.file_data, file_id=self.file_id, filename=self.filename)
 
 
 class FunctionCall(_Wire):

@@ -13,7 +13,10 @@ from fastapi import FastAPI
 from backend.api.deps import Caller, Context
 from backend.api.errors import install_error_handlers
 from backend.api.routes import admin, auth
+from backend.core.storage.drafts import Drafts
+from backend.core.storage.files import Files
 from backend.core.storage.sessions import Sessions
+from backend.core.storage.user_data import UserData
 from tests.support.accounts import OpenedAccounts, opened_accounts
 from tests.support.serving import running
 
@@ -43,7 +46,9 @@ async def sign_in_server(data_dir: Path, **changes: Any) -> AsyncIterator[SignIn
 
     async with opened_accounts(data_dir, **changes) as opened:
         sessions = Sessions(opened.database, data_dir)
+        files = Files(opened.database, Drafts(data_dir), data_dir, quota_bytes=2**20)
         app.state.context = SimpleNamespace(
+            user_data=UserData(sessions, files, data_dir),
             settings=opened.settings,
             database=opened.database,
             users=opened.users,

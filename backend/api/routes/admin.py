@@ -49,5 +49,5 @@ async def create_key(username: str, new: NewKey, context: Context) -> CreatedKey
 @router.delete("/{username}")
 async def delete_user(username: str, context: Context) -> DeletedUser:
     """Remove an account with its keys, conversations and files."""
-    user = await context.users.delete(username, delete_data=context.sessions.delete_all)
+    user = await context.users.delete(username, delete_data=context.user_data.delete)
     return DeletedUser(username=user.username)

@@ -15,6 +15,7 @@ from backend.api.deps import authenticate_request, get_context, signed_in
 from backend.api.disconnects import stop_on_disconnect
 from backend.api.errors import JSONBytes
 from backend.api.model_route import ModelRoute
+from backend.api.file_parts import open_file_parts
 from backend.api.pictures import fetch_pictures
 from backend.api.sse import RunResponse
 from backend.api.turn_replies import finish, turn_headers
@@ -41,7 +42,8 @@ async def create_chat_completion(request: Request) -> Response:
         question = to_question(wire, request.headers, attachments)
         messages = await fetch_pictures(question.request.messages)
         question = replace(question, request=replace(question.request, messages=messages))
-        turn = await context.turns.open(question, username=caller.username, request_id=request_id)
+        async with open_file_parts(question, context.files, caller.username) as asked:
+            turn = await context.turns.open(asked, username=caller.username, request_id=request_id)
     head = CompletionHead(
         f"chatcmpl-{request_id}", int(time.time()), wire.model or "default", turn.session_id, turn.run_id
     )

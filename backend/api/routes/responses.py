@@ -14,6 +14,7 @@ from backend.api.deps import Caller, Context, authenticate_request, get_context,
 from backend.api.disconnects import stop_on_disconnect
 from backend.api.errors import JSONBytes
 from backend.api.hand_route import HandRoute
+from backend.api.file_parts import open_file_parts
 from backend.api.pictures import fetch_pictures
 from backend.api.response_items import input_item_objects, list_input, resolve_references
 from backend.api.response_output import ResponseOutput
@@ -54,7 +55,8 @@ async def create_response(request: Request) -> Response:
         question = to_response_question(wire, items, previous, request.headers)
         messages = await fetch_pictures(question.request.messages)
         question = replace(question, request=replace(question.request, messages=messages))
-        turn = await context.turns.open(question, username=caller.username, request_id=request.state.request_id)
+        async with open_file_parts(question, context.files, caller.username) as asked:
+            turn = await context.turns.open(asked, username=caller.username, request_id=request.state.request_id)
     response = _begin(wire, fields, turn)
 
     async def keep() -> None:

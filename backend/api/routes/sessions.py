@@ -4,19 +4,15 @@ Somebody else's session answers exactly like one that never was: 404.
 """
 
 import asyncio
-import mimetypes
-import os
-import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Annotated, BinaryIO
-from urllib.parse import quote
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from backend.api.deps import Caller, Context
-from backend.core.errors import ApiError
+from backend.api.downloads import send_file
 from backend.core.storage.conversations import StoredMessage
 from backend.models.sessions import (
     DeletedSession,
@@ -28,22 +24,7 @@ from backend.models.sessions import (
     SessionList,
 )
 
-BLOCK_BYTES = 2**18
-RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
-
 router = APIRouter(prefix="/api/chat", tags=["sessions"])
-
-
-class RangeNotSatisfiable(ApiError):
-    status, type, default_code = 416, "invalid_request_error", "range_not_satisfiable"
-
-    def __init__(self, size: int) -> None:
-        super().__init__(f"The file has {size} bytes; the range begins after its end.", param="range")
-        self._size = size
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Content-Range": f"bytes */{self._size}"}
 
 
 @router.get("/sessions")
@@ -101,60 +82,7 @@ async def list_files(session_id: str, caller: Caller, context: Context) -> FileL
 async def download_file(session_id: str, name: str, request: Request, caller: Caller, context: Context) -> Response:
     """A file that a tool made, whole or the part that `Range` names."""
     file = await context.sessions.open_file(caller.username, session_id, name)
-    size = os.fstat(file.fileno()).st_size
-    try:
-        part = _parse_range(request, size)
-    except RangeNotSatisfiable:
-        file.close()
-        raise
-    wanted = part or range(size)
-    headers = {
-        "Accept-Ranges": "bytes",
-        "Content-Length": str(len(wanted)),
-        "Content-Disposition": _attachment(PurePosixPath(name).name),
-        # A page that a model wrote is never to run as one of ours.
-        "X-Content-Type-Options": "nosniff",
-    }
-    if part is not None:
-        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
-    kind, _ = await asyncio.to_thread(mimetypes.guess_type, name)  # reads the system's tables when it is first asked
-    status = 200 if part is None else 206
-    return StreamingResponse(_read(file, wanted), status, headers, kind or "application/octet-stream")
-
-
-async def _read(file: BinaryIO, wanted: range) -> AsyncGenerator[bytes, None]:
-    with file:
-        position = wanted.start
-        while position < wanted.stop:
-            count = min(BLOCK_BYTES, wanted.stop - position)
-            block = await asyncio.to_thread(os.pread, file.fileno(), count, position)
-            if not block:  # it was cut meanwhile: the length that was announced tells the client
-                return
-            position += len(block)
-            yield block
-
-
-def _parse_range(request: Request, size: int) -> range | None:
-    """The bytes that are asked for; None for all. What is no single range is ignored, as the standard allows."""
-    given = RANGE.fullmatch(request.headers.get("range", ""))
-    if given is None or given[0] == "bytes=-" or "if-range" in request.headers:
-        return None
-    first, last = given[1], given[2]
-    if not first:
-        wanted = range(max(0, size - int(last)), size)
-    else:
-        wanted = range(int(first), min(size, int(last) + 1) if last else size)
-        if last and int(last) < int(first):
-            return None
-    if not wanted:
-        raise RangeNotSatisfiable(size)
-    return wanted
-
-
-def _attachment(name: str) -> str:
-    if name.isascii() and not set(name) & set('"\\%'):
-        return f'attachment; filename="{name}"'
-    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+    return await send_file(file, PurePosixPath(name).name, request)
 
 
 def _render_history(session_id: str, messages: Sequence[StoredMessage]) -> bytes:

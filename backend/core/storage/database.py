@@ -94,6 +94,19 @@ sessions = Table(
     Index("sessions_by_user", "username", "updated_at"),
 )
 
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(48), primary_key=True),
+    Column("username", ForeignKey("users.username", ondelete="CASCADE"), nullable=False),
+    Column("filename", String(255), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, index=True),
+    Index("files_by_user", "username", "created_at", "id"),
+)
+
 # Where a client that sends its whole history each time left off: the digest of what it has seen -> its session.
 session_prefixes = Table(
     "session_prefixes",

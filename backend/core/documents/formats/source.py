@@ -78,7 +78,7 @@ def find_encoding(sample: bytes, *, whole: bool) -> str | None:
         if sample.startswith(mark):
             return encoding
     if b"\0" in sample:
-        return _find_utf16(sample)
+        return _find_utf16(sample, whole=whole)
     try:
         codecs.getincrementaldecoder("utf-8")().decode(sample, final=whole)
     except UnicodeDecodeError:
@@ -86,11 +86,15 @@ def find_encoding(sample: bytes, *, whole: bool) -> str | None:
     return "utf-8"
 
 
-def _find_utf16(sample: bytes) -> str | None:
+def _find_utf16(sample: bytes, *, whole: bool) -> str | None:
     """Without a mark, UTF-16 shows by the zeros in one half of its bytes, which Latin text has."""
     even, odd = sample[::2].count(0), sample[1::2].count(0)
     for encoding, zeros, others in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
         if zeros * 2 > len(sample) * 0.4 and others * 20 < zeros:
+            try:
+                codecs.getincrementaldecoder(encoding)().decode(sample, final=whole)
+            except UnicodeDecodeError:
+                return None
             return encoding
     return None
 

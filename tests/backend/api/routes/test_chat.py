@@ -234,7 +234,7 @@ async def test_a_multipart_request_keeps_its_files_and_describes_them(
     session = response.json()["session_id"]
     asked = ollama.chats[-1].body["messages"][-1]["content"]
     assert asked.startswith("Sum it up")
-    assert "a,b\n1,2" in asked
+    assert "a | b\n1 | 2" in asked
     assert "'blob.bin' (application/octet-stream, 3 bytes)" in asked
     listed = (await alice.get(f"/api/chat/sessions/{session}/files")).json()["files"]
     assert sorted(file["name"] for file in listed) == ["blob.bin", "data.csv"]
