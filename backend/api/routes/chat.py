@@ -9,11 +9,12 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from backend.api.chat_requests import read_chat_request, to_question
+from backend.api.chat_requests import asks_for_functions, read_chat_request, to_question
 from backend.api.completions import ChunkEncoder, CompletionHead, completion_object
 from backend.api.deps import authenticate_request, get_context, signed_in
 from backend.api.disconnects import stop_on_disconnect
 from backend.api.errors import JSONBytes
+from backend.api.file_parts import open_file_parts
 from backend.api.model_route import ModelRoute
 from backend.api.file_parts import open_file_parts
 from backend.api.pictures import fetch_pictures
@@ -47,9 +48,10 @@ async def create_chat_completion(request: Request) -> Response:
     head = CompletionHead(
         f"chatcmpl-{request_id}", int(time.time()), wire.model or "default", turn.session_id, turn.run_id
     )
+    functions = asks_for_functions(wire)
     if wire.stream:
         include_usage = bool(wire.stream_options and wire.stream_options.include_usage)
-        encoder = ChunkEncoder(head, include_usage=include_usage, choices=question.choices)
+        encoder = ChunkEncoder(head, include_usage=include_usage, choices=question.choices, functions=functions)
         settings = context.settings
         return RunResponse(
             _frames(turn, encoder),
@@ -60,7 +62,7 @@ async def create_chat_completion(request: Request) -> Response:
         )
     async with stop_on_disconnect(request.receive):
         await finish(turn)
-    return JSONBytes(completion_object(head, turn.answers), headers=turn_headers(turn))
+    return JSONBytes(completion_object(head, turn.answers, functions=functions), headers=turn_headers(turn))
 
 
 async def _frames(turn: OpenTurn, encoder: ChunkEncoder) -> AsyncGenerator[bytes, None]:

@@ -13,6 +13,7 @@ from backend.api.bodies import read_json_object
 from backend.api.deps import Caller, Context, authenticate_request, get_context, signed_in
 from backend.api.disconnects import stop_on_disconnect
 from backend.api.errors import JSONBytes
+from backend.api.file_parts import open_file_parts
 from backend.api.hand_route import HandRoute
 from backend.api.file_parts import open_file_parts
 from backend.api.pictures import fetch_pictures
