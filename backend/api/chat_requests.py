@@ -17,9 +17,11 @@ from backend.api.uploads import MAX_FIELDS, MAX_FILES, split_form
 from backend.core.attachments import Attachment, FileReference, safe_name
 from backend.core.errors import ApiError, BadRequest
 from backend.core.llm.base import LLMRequest, NamedTool, ResponseFormat, Sampling, ToolChoice, ToolDefinition
+from backend.core.llm.json_schema import SchemaError, check_schema
 from backend.core.messages import Content, ImagePart, Message, TextPart, ToolCall
 from backend.core.turns import AGENT_NAMES, Question
 from backend.models.chat import (
+    AllowedToolChoice,
     ChatCompletionRequest,
     ContentPart,
     FunctionDefinition,
@@ -65,6 +67,8 @@ def _as_bad_request(error: ValidationError) -> ApiError:
     ours = validation_error(error.errors(include_url=False, include_context=False, include_input=False))
     if ours.param == "agent_type":
         return BadRequest(f"Unknown agent_type. There are: {', '.join(AGENT_NAMES)}.", param="agent_type")
+    if ours.param and ours.param.startswith("response_format."):  # what OpenAI names, and clients look for
+        return BadRequest(ours.message, param="response_format")
     return ours
 
 
@@ -77,22 +81,25 @@ def to_question(
     if wire.top_logprobs is not None and not wire.logprobs:
         raise BadRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
     tools = _tools(wire)
+    choice, tools = _tool_choice(wire, tools)
     request = LLMRequest(
         model=wire.model or "",
         messages=tuple(_message(message, f"messages.{index}") for index, message in enumerate(wire.messages)),
         sampling=_sampling(wire),
         tools=tools,
-        tool_choice=_tool_choice(wire, tools),
-        parallel_tool_calls=wire.parallel_tool_calls,
+        tool_choice=choice,
+        parallel_tool_calls=False if asks_for_functions(wire) else wire.parallel_tool_calls,
         response_format=_response_format(wire),
         reasoning_effort=wire.reasoning_effort,
+        live=bool(wire.stream),
     )
+    searches = wire.web_search_options is not None and not tools and wire.agent_type in {None, "chat"}
     collection = wire.rag_collection
     return Question(
         request,
         # The client's own tools are the client's business: a server-side agent stays out of it.
-        agent="chat" if tools else wire.agent_type,
-        available_tools=None if wire.available_tools is None else tuple(wire.available_tools),
+        agent="chat" if tools else "react" if searches else wire.agent_type,
+        available_tools=("websearch",) if searches else _names(wire.available_tools),
         session_id=wire.session_id or headers.get(OWN_SESSION_HEADER),
         store=wire.store is not False and not _is_ui_task(request, headers),
         choices=wire.n or 1,
@@ -100,6 +107,15 @@ def to_question(
         files=_files(wire),
         rag_collection=",".join(collection) if isinstance(collection, list) else collection,
     )
+
+
+def asks_for_functions(wire: ChatCompletionRequest) -> bool:
+    """Whether the request has the old form of tools, so that the answer is to have the old form of calls."""
+    return bool(wire.functions) and not wire.tools
+
+
+def _names(given: list[str] | None) -> tuple[str, ...] | None:
+    return None if given is None else tuple(given)
 
 
 def _is_ui_task(request: LLMRequest, headers: Mapping[str, str]) -> bool:
@@ -113,11 +129,11 @@ def _sampling(wire: ChatCompletionRequest) -> Sampling:
         temperature=wire.temperature,
         top_p=wire.top_p,
         max_tokens=None if limit is None else max(1, limit),  # engines answer with one token at least
-        stop=(wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ()),
+        stop=tuple(filter(None, [wire.stop] if isinstance(wire.stop, str) else wire.stop or ())),
         seed=wire.seed,
         presence_penalty=wire.presence_penalty,
         frequency_penalty=wire.frequency_penalty,
-        logit_bias=wire.logit_bias,
+        logit_bias={token: bias for token, bias in (wire.logit_bias or {}).items() if bias} or None,
         logprobs=bool(wire.logprobs),
         top_logprobs=wire.top_logprobs,
     )
@@ -125,26 +141,50 @@ def _sampling(wire: ChatCompletionRequest) -> Sampling:
 
 def _tools(wire: ChatCompletionRequest) -> tuple[ToolDefinition, ...]:
     if wire.tools:
-        return tuple(_definition(tool.function) for tool in wire.tools)
-    return tuple(_definition(function) for function in wire.functions or ())
+        tools = tuple(_definition(tool.function, f"tools.{place}.function") for place, tool in enumerate(wire.tools))
+    else:
+        functions = enumerate(wire.functions or ())
+        tools = tuple(_definition(function, f"functions.{place}") for place, function in functions)
+    if len({tool.name for tool in tools}) < len(tools):
+        raise BadRequest("Two tools have the same name.", param="tools" if wire.tools else "functions")
+    return tools
 
 
-def _definition(function: FunctionDefinition) -> ToolDefinition:
+def _definition(function: FunctionDefinition, where: str) -> ToolDefinition:
     parameters = function.parameters or {"type": "object", "properties": {}}
+    _check(parameters, f"{where}.parameters", f"the function {function.name!r}")
+    if parameters.get("type", "object") != "object":
+        raise BadRequest(f"{where}.parameters: the type is to be object.", param=f"{where}.parameters")
     return ToolDefinition(function.name, function.description or "", parameters, function.strict)
 
 
-def _tool_choice(wire: ChatCompletionRequest, tools: tuple[ToolDefinition, ...]) -> ToolChoice | None:
-    choice = wire.tool_choice if wire.tool_choice is not None else wire.function_call
-    if isinstance(choice, NamedToolChoice):
-        choice = choice.function
-    if isinstance(choice, NamedFunction):
-        if choice.name not in {tool.name for tool in tools}:
-            raise BadRequest(f"tool_choice names {choice.name!r}, which is not among the tools.", param="tool_choice")
-        return NamedTool(choice.name)
+def _check(schema: dict[str, Any], param: str, what: str) -> None:
+    try:
+        check_schema(schema)
+    except SchemaError as error:
+        raise BadRequest(f"The schema of {what} {error}", param=param) from None
+
+
+def _tool_choice(
+    wire: ChatCompletionRequest, tools: tuple[ToolDefinition, ...]
+) -> tuple[ToolChoice | None, tuple[ToolDefinition, ...]]:
+    """The choice, and the tools that it leaves to choose from."""
+    field = "tool_choice" if wire.tool_choice is not None else "function_call"
+    wanted = wire.tool_choice if wire.tool_choice is not None else wire.function_call
+    offered = {tool.name for tool in tools}
+    choice: ToolChoice | None
+    if isinstance(wanted, AllowedToolChoice):
+        choice, named = wanted.allowed_tools.mode, {tool.function.name for tool in wanted.allowed_tools.tools}
+    elif isinstance(wanted, NamedToolChoice | NamedFunction):
+        name = wanted.function.name if isinstance(wanted, NamedToolChoice) else wanted.name
+        choice, named = NamedTool(name), {name}
+    else:
+        choice, named = wanted, offered
+    if unknown := named - offered:
+        raise BadRequest(f"{field} names {min(unknown)[:100]!r}, which is not among the tools.", param=field)
     if choice == "required" and not tools:
-        raise BadRequest("tool_choice is required, but there are no tools.", param="tool_choice")
-    return choice if tools else None
+        raise BadRequest("tool_choice is required, but there are no tools.", param=field)
+    return (choice if tools else None), tuple(tool for tool in tools if tool.name in named)
 
 
 def _response_format(wire: ChatCompletionRequest) -> ResponseFormat | None:
@@ -152,10 +192,14 @@ def _response_format(wire: ChatCompletionRequest) -> ResponseFormat | None:
     if wanted is None or wanted.type == "text":
         return None
     if wanted.type == "json_object":
-        return ResponseFormat()
-    if wanted.json_schema is None:
+        schema, name = wanted.schema_, "answer"
+    elif wanted.json_schema is None:
         raise BadRequest("A response_format of type json_schema needs json_schema.schema.", param="response_format")
-    return ResponseFormat(wanted.json_schema.schema_, wanted.json_schema.name)
+    else:
+        schema, name = wanted.json_schema.schema_, wanted.json_schema.name
+    if schema is not None:
+        _check(schema, "response_format", "response_format")
+    return ResponseFormat(schema, name)
 
 
 def _message(wire: WireMessage, where: str) -> Message:

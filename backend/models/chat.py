@@ -14,6 +14,7 @@ from config import AgentType
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 TokenLimit = Annotated[int, Field(ge=0)]
 
 MAX_MESSAGES = 10_000
@@ -97,6 +98,21 @@ class NamedToolChoice(_Wire):
     function: NamedFunction
 
 
+class ToolReference(_Wire):
+    type: Literal["function"] = "function"
+    function: NamedFunction
+
+
+class AllowedTools(_Wire):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[ToolReference], Field(min_length=1, max_length=MAX_TOOLS)]
+
+
+class AllowedToolChoice(_Wire):
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
 class JSONSchemaFormat(_Wire):
     name: str = "answer"
     schema_: dict[str, Any] = Field(alias="schema")
@@ -106,6 +122,7 @@ class JSONSchemaFormat(_Wire):
 class WireResponseFormat(_Wire):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JSONSchemaFormat | None = None
+    schema_: dict[str, Any] | None = Field(None, alias="schema")  # beside json_object, as llama.cpp has it
 
 
 class StreamOptions(_Wire):
@@ -127,18 +144,19 @@ class ChatCompletionRequest(_Wire):
     seed: int | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: dict[str, Bias] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
     n: Annotated[int | None, Field(ge=1, le=MAX_CHOICES)] = None
     tools: Annotated[list[WireTool] | None, Field(max_length=MAX_TOOLS)] = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolChoice | None = None
     parallel_tool_calls: bool | None = None
     functions: Annotated[list[FunctionDefinition] | None, Field(max_length=MAX_TOOLS)] = None  # the old form of tools
     function_call: Literal["none", "auto"] | NamedFunction | None = None
     response_format: WireResponseFormat | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     modalities: list[str] | None = None
+    web_search_options: dict[str, Any] | None = None
     store: bool | None = None
 
     agent_type: AgentType | None = None

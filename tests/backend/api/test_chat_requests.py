@@ -13,6 +13,16 @@ from backend.core.turns import Question
 USER = {"role": "user", "content": "Hi"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 
+FUNCTION = {"name": "f", "parameters": {"type": "object", "properties": {}}}
+
+
+def tool(parameters: dict[str, Any], name: str = "f") -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+def schema(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+
 
 def question(headers: dict[str, str] | None = None, **fields: Any) -> Question:
     return to_question(parse_fields({"messages": [USER], **fields}), headers or {})
@@ -41,12 +51,18 @@ def question(headers: dict[str, str] | None = None, **fields: Any) -> Question:
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"stop": 7}, "stop"),
         ({"agent_type": "wizard"}, "agent_type"),
-        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
-        (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
-            "response_format.json_schema.schema",
-        ),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format"),
+        ({"response_format": schema({"type": "objekt"})}, "response_format"),
+        ({"response_format": schema({"$ref": "#/$defs/nothing"})}, "response_format"),
+        ({"response_format": schema({"$ref": "https://example.org/schema.json"})}, "response_format"),
+        ({"response_format": schema({"type": "string", "pattern": "("})}, "response_format"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5"),
+        ({"tools": [TOOL, TOOL]}, "tools"),
+        ({"tools": [tool({"type": "array"})]}, "tools.0.function.parameters"),
+        ({"tools": [TOOL, tool({"properties": 1}, "g")]}, "tools.1.function.parameters"),
+        ({"functions": [FUNCTION], "function_call": {"name": "g"}}, "function_call"),
         ({"tools": [{"type": "function"}]}, "tools.0.function"),
         ({"tools": [TOOL], "tool_choice": "sometimes"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
