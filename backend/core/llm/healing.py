@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from backend.core.llm.base import LLMRequest
+from backend.core.llm.grammar import literal
 
 # The word that the text ends in, with the space before it: in most vocabularies the two are one token. Scripts without
 # spaces have no such word; what is longer than a word is left alone.
@@ -25,7 +26,7 @@ class Healing:
     @property
     def grammar(self) -> str:
         """GBNF: the piece, then anything."""
-        return f'root ::= "{"".join(map(_gbnf_char, self.piece))}" [^\\x00]*'
+        return f"root ::= {literal(self.piece)} [^\\x00]*"
 
 
 def find_healing(request: LLMRequest) -> Healing | None:
@@ -35,9 +36,3 @@ def find_healing(request: LLMRequest) -> Healing | None:
         return None
     cut = _CUT_WORD.search(last.text)
     return Healing(last.text[: cut.start()], cut.group()) if cut else None
-
-
-def _gbnf_char(char: str) -> str:
-    if char in '"\\':
-        return f"\\{char}"
-    return char if char.isprintable() else f"\\U{ord(char):08X}"

@@ -5,6 +5,7 @@ read again with every listing, since a server may come back with another model.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from backend.core.llm.base import LLMRequest, ModelInfo
 from backend.core.llm.healing import find_healing
 from backend.core.llm.http import BackendConnection, StreamedCall, Timeouts
 from backend.core.llm.llamacpp_wire import ChatDecoder, chat_body, refusal
+from backend.core.llm.raw_wires import CompletionDecoder, completion_body
 from backend.core.llm.wire import MALFORMED
 
 LIST_TIMEOUT_S = 3.0
@@ -43,7 +45,8 @@ class LlamaCpp:
         self._props: dict[str, Any] | None = None
 
     def stream(self, request: LLMRequest) -> AsyncGenerator[BackendEvent, None]:
-        return self._connection.stream("/v1/chat/completions", lambda: self._prepare(request))
+        path = "/v1/chat/completions" if request.prompt is None else "/v1/completions"
+        return self._connection.stream(path, lambda: self._prepare(request))
 
     async def list_models(self) -> list[ModelInfo]:
         deadline = asyncio.get_running_loop().time() + LIST_TIMEOUT_S
@@ -58,23 +61,30 @@ class LlamaCpp:
         return True
 
     async def _prepare(self, request: LLMRequest) -> StreamedCall:
+        if request.prompt is not None:
+            told = partial(refusal, model=request.model)
+            return StreamedCall(completion_body(request), CompletionDecoder(request), told)
         if request.tools and request.tool_choice != "none" and not await self._knows_tools():
             raise BadRequest(
                 "This model's chat template has no tool calling: leave `tools` out or choose another model.",
                 param="tools",
             )
+        thinks = request.response_format is None or _may_think(await self._known_props())
         healing = find_healing(request)
         return StreamedCall(
-            body=chat_body(request, healing),
+            body=chat_body(request, healing, thinks=thinks),
             decoder=ChatDecoder(request, healing),
             refusal=partial(refusal, model=request.model),
         )
 
     async def _knows_tools(self) -> bool:
         """Whether the template shows tools to the model: where it does not, the server would drop them silently."""
+        return _has_tools(await self._known_props())
+
+    async def _known_props(self) -> dict[str, Any]:
         if self._props is None:
             self._props = await self._fetch_props(asyncio.get_running_loop().time() + PROPS_TIMEOUT_S)
-        return _has_tools(self._props)
+        return self._props
 
     def _info(self, model: dict[str, Any], props: dict[str, Any]) -> ModelInfo:
         window = (props.get("default_generation_settings") or {}).get("n_ctx")
@@ -108,3 +118,9 @@ def _props_refusal(status: int, body: bytes) -> ApiError:
 def _has_tools(props: dict[str, Any]) -> bool:
     """A server too old to tell gets the benefit of the doubt."""
     return (props.get("chat_template_caps") or {}).get("supports_tools") is not False
+
+
+def _may_think(props: dict[str, Any]) -> bool:
+    """Whether an answer may begin with thoughts: the template of a model that has them knows their marks."""
+    template = props.get("chat_template")
+    return not isinstance(template, str) or re.search("think|reason|channel", template) is not None

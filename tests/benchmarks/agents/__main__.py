@@ -5,7 +5,7 @@ import asyncio
 from pathlib import Path
 
 from tests.benchmarks.agents.misbehaving import PEERS, compare
-from tests.benchmarks.agents.real_engine import measure
+from tests.benchmarks.agents.real_engine import AGENTS, measure
 
 
 def main() -> None:
@@ -15,9 +15,10 @@ def main() -> None:
     parser.add_argument(
         "--real", type=int, metavar="RUNS", help="instead: so many runs of each agent on the real engine"
     )
+    parser.add_argument("--agents", default=",".join(AGENTS), help="which of ours on the real engine")
     given = parser.parse_args()
     if given.real:
-        asyncio.run(measure(given.real))
+        asyncio.run(measure(given.real, given.agents.split(",")))
     else:
         print(asyncio.run(compare(given.peer_venv, [peer for peer in given.peers.split(",") if peer])))
 

@@ -4,10 +4,12 @@ The small model is no judge of tools; what counts here is that nothing crashes, 
 calls a step costs, and how much of each prompt the engine had already read.
 """
 
+import asyncio
 import json
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,59 +25,81 @@ QUESTIONS = (
     "Let the toy say a and then b, and put both together.",
     "안녕하세요, 오늘 기분이 어때요?",
 )
-AGENTS = ("react", "plan_execute", "auto")
-MAX_TOKENS = 60
+AGENTS = ("chat", "react", "plan_execute", "auto")
+MAX_TOKENS = 48
+AT_ONCE = 2
+DEADLINE_S = 180.0
 
 
-async def measure(runs: int, agents: tuple[str, ...] = AGENTS) -> None:
+async def measure(runs: int, agents: Sequence[str] = AGENTS) -> None:
     """Print a row for each agent as soon as it has done its runs."""
     print(
         "| agent | runs | ended well | answers of the model's own | model calls a run | calls a step | malformed steps "
-        "| cached from the 2nd call on | seconds a run |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| cached in the 2nd step and later | in the answer of a plan | seconds a run |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         sep="\n",
         flush=True,
     )
-    with tempfile.TemporaryDirectory() as folder, running_engine(Path(folder), context=4096) as url:
-        changes = {"LLM_BACKEND": "llamacpp", "LLAMACPP_BASE_URL": url, "AGENT_MAX_SECONDS": 120}
+    with tempfile.TemporaryDirectory() as folder, running_engine(Path(folder), context=4096, slots=4) as url:
+        changes = {"LLM_BACKEND": "llamacpp", "LLAMACPP_BASE_URL": url, "AGENT_MAX_SECONDS": 120, "PLAN_MAX_STEPS": 4}
         async with running_agents(Path(folder), tools=TOYS, **changes) as server:
-            server.alice.timeout = 180
+            server.alice.timeout = DEADLINE_S
             for agent in agents:
                 print(await _measure_agent(server, agent, runs), flush=True)
 
 
 async def _measure_agent(server: RunningAgents, agent: str, runs: int) -> str:
     tally: Counter[str] = Counter()
-    seconds = 0.0
     log = server.data_dir / "logs" / "prompts.log"
-    seen = len(log.read_text().splitlines()) if log.exists() else 0
-    for run in range(runs):
-        started = time.monotonic()
+    seen = len(_lines(log))
+    questions = iter([QUESTIONS[run % len(QUESTIONS)] for run in range(runs)])
+    seconds = sum(await asyncio.gather(*(_ask(server, agent, questions, tally) for _ in range(AT_ONCE))))
+    await asyncio.sleep(1)  # the log is written behind the answers
+    calls = [json.loads(line) for line in _lines(log)[seen:]]
+    steps = [call for call in calls if call["response_format"]]
+    done = [call for call in steps if call["outcome"] == "completed"]
+    others = {name: count for name, count in tally.items() if name not in {"well", "own", "malformed"}}
+    return (
+        f"| {agent} | {runs} | {tally['well']}{f' {others}' if others else ''} | {tally['own']} "
+        f"| {len(calls) / runs:.1f} | {len(steps) / len(done) if done else 1:.2f} | {tally['malformed']} "
+        f"| {_cached_share(_later(calls))} | {_cached_share(filter(_is_synthesis, calls))} | {seconds / runs:.1f} |"
+    )
+
+
+async def _ask(server: RunningAgents, agent: str, questions: Iterator[str], tally: Counter[str]) -> float:
+    """Ask until there are no more questions; the seconds that it took."""
+    started = time.monotonic()
+    for question in questions:
         try:
-            stream = await server.stream(QUESTIONS[run % len(QUESTIONS)], agent_type=agent, max_tokens=MAX_TOKENS)
+            stream = await server.stream(question, agent_type=agent, max_tokens=MAX_TOKENS)
             stream.check()
             tally["well"] += bool(stream.text.strip())
             tally["own"] += "could not" not in stream.text
             tally["malformed"] += stream.reasoning.count("the model is asked again")
         except Exception as error:  # counted, and the others are still to be measured
             tally[type(error).__name__] += 1
-        seconds += time.monotonic() - started
-    calls: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in log.read_text().splitlines()[seen:]:
-        entry = json.loads(line)
-        calls[_conversation(entry)].append(entry)
-    told = [entry for entries in calls.values() for entry in entries]
-    later = [entry["tokens"] for entries in calls.values() for entry in entries[1:] if entry["tokens"]]
-    prompt, cached = sum(one["prompt"] for one in later), sum(one["cached"] for one in later)
-    steps = sum(1 for entry in told if entry["response_format"])
-    decisions = sum(1 for entry in told if entry["response_format"] and entry["outcome"] == "completed")
-    return (
-        f"| {agent} | {runs} | {tally['well']} | {tally['own']} | {len(told) / runs:.1f} "
-        f"| {steps / max(1, decisions):.2f} | {tally['malformed']} "
-        f"| {cached / max(1, prompt):.0%} of {prompt} | {seconds / runs:.1f} |"
-    )
+    return time.monotonic() - started
 
 
-def _conversation(entry: dict[str, Any]) -> str:
-    """Calls whose prompts begin alike: a run, or one step of a plan."""
-    return f"{entry['request_id']} {json.dumps(entry['messages'][:2])}"
+def _later(calls: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The calls of a run, or of one step of a plan, but the first. A plan's answer stands on what other runs wrote."""
+    begun = set()
+    for call in calls:
+        conversation = f"{call['request_id']} {json.dumps(call['messages'][:2])}"
+        if conversation in begun and not _is_synthesis(call):
+            yield call
+        begun.add(conversation)
+
+
+def _is_synthesis(call: dict[str, Any]) -> bool:
+    return call["messages"][-1]["content"].startswith("The plan has been carried out")
+
+
+def _cached_share(calls: Iterable[dict[str, Any]]) -> str:
+    told = [call["tokens"] for call in calls if call["tokens"]]
+    prompt = sum(tokens["prompt"] for tokens in told)
+    return f"{sum(tokens['cached'] for tokens in told) / prompt:.0%} of {prompt}" if prompt else "-"
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text().splitlines() if log.exists() else []
