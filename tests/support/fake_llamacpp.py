@@ -8,11 +8,12 @@ python -m tests.support.fake_llamacpp --port 8080 --model tiny
 import asyncio
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
-from tests.support.llm_script import Answer, answer, count_tokens, message_text
+from tests.support.llm_script import Answer, answer, count_tokens, go_on, message_text
 from tests.support.llm_server import CALL, Call, FakeModelServer, serve
 
 
@@ -43,6 +44,7 @@ class FakeLlamaCpp(FakeModelServer):
             web.get("/v1/models", self._models),
             web.get("/props", self._props),
             web.post("/v1/chat/completions", self._chat),
+            web.post("/v1/completions", self._complete),
         ]
 
     def error(self, status: int, error: Any) -> web.Response:
@@ -107,6 +109,31 @@ class FakeLlamaCpp(FakeModelServer):
         choice = {"finish_reason": said.finish, "index": 0, "message": message}
         return _json(self._head() | {"choices": [choice], "object": "chat.completion", "usage": _usage(said)})
 
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        call = request[CALL]
+        body = call.body
+        if refused := self._refused(request):
+            return refused
+        if "prompt" not in body:
+            return self.error(400, "[json.exception.out_of_range.403] key 'prompt' not found")
+        messages = [{"role": "user", "content": body["prompt"]}]
+        if (size := count_tokens(messages)) >= self.n_ctx:
+            return self._overflow(size)
+        reply = self.next_reply(messages)
+        if reply.status != 200:
+            return self.error(reply.status, reply.error)
+        if reply.text is None:
+            reply = replace(reply, text=go_on(body["prompt"]))
+        said = answer(reply, messages, max_tokens=body.get("max_tokens"))
+        if reply.delay_s:
+            await asyncio.sleep(reply.delay_s)
+        return await self.stream(request, call, reply, said)
+
+    def _overflow(self, size: int) -> web.Response:
+        words = f"request ({size} tokens) exceeds the available context size ({self.n_ctx} tokens), …"
+        error = {"message": words, "type": "exceed_context_size_error"}
+        return self.error(400, error | {"n_prompt_tokens": size, "n_ctx": self.n_ctx})
+
     def _refused(self, request: web.Request, *, open_to_all: bool = False) -> web.Response | None:
         if self.loading:
             return self.error(503, "Loading model")
@@ -133,14 +160,14 @@ class FakeLlamaCpp(FakeModelServer):
         if body.get("tools") and body.get("grammar"):
             return self.error(400, "Cannot use custom grammar constraints with tools.")
         if (size := count_tokens(messages)) >= self.n_ctx:
-            words = f"request ({size} tokens) exceeds the available context size ({self.n_ctx} tokens), …"
-            error = {"message": words, "type": "exceed_context_size_error"}
-            return self.error(400, error | {"n_prompt_tokens": size, "n_ctx": self.n_ctx})
+            return self._overflow(size)
         return None
 
     # --- Frames -----------------------------------------------------------------------------------------------------
 
     def frames(self, call: Call, answer: Answer) -> tuple[list[bytes], list[bytes]]:
+        if "prompt" in call.body:
+            return self._completion_frames(call, answer)
         alternatives = call.body.get("top_logprobs", 20) if call.body.get("logprobs") else 0
         deltas: list[dict[str, Any]] = [{"delta": {"reasoning_content": piece}} for piece in answer.thinking]
         for piece in answer.text:
@@ -166,6 +193,18 @@ class FakeLlamaCpp(FakeModelServer):
         if (call.body.get("stream_options") or {}).get("include_usage"):
             ending.append(_frame(head | {"choices": [], "usage": _usage(answer), "timings": {"cache_n": 0}}))
         return frames, [*ending, b"data: [DONE]\n\n"]
+
+    def _completion_frames(self, call: Call, answer: Answer) -> tuple[list[bytes], list[bytes]]:
+        alternatives = call.body.get("logprobs", 0)
+        head = self._head() | {"object": "text_completion"}
+        choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": None}
+        frames = []
+        for piece in answer.text:
+            entry = {"id": 1, "token": piece, "bytes": list(piece.encode()), "logprob": -0.5}
+            logprobs = {"content": [entry | {"top_logprobs": [dict(entry)] * alternatives}]} if alternatives else None
+            frames.append(_frame(head | {"choices": [choice | {"text": piece, "logprobs": logprobs}]}))
+        last = head | {"choices": [choice | {"text": "", "finish_reason": answer.finish}], "usage": _usage(answer)}
+        return frames, [_frame(last), b"data: [DONE]\n\n"]
 
     def _head(self) -> dict[str, Any]:
         return {

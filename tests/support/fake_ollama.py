@@ -10,12 +10,12 @@ import hashlib
 import json
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
 
-from tests.support.llm_script import Answer, Reply, answer, count_tokens
+from tests.support.llm_script import Answer, Reply, answer, count_tokens, go_on
 from tests.support.llm_server import CALL, Call, FakeModelServer, serve
 
 OPEN_TEMPLATE = (
@@ -71,6 +71,7 @@ class FakeOllama(FakeModelServer):
             web.get("/api/ps", self._ps),
             web.post("/api/show", self._show),
             web.post("/api/chat", self._chat),
+            web.post("/api/generate", self._generate),
         ]
 
     def error(self, status: int, error: Any) -> web.Response:
@@ -159,6 +160,28 @@ class FakeOllama(FakeModelServer):
         last["message"] = _message("".join(said.text), "".join(said.thinking), _calls(said))
         return _json(last)
 
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
+        call = request[CALL]
+        body = call.body
+        if refused := self._check({**body, "messages": []}):
+            return refused
+        if body.get("suffix") and "insert" not in self._find(body["model"]).capabilities:  # type: ignore[union-attr]
+            return self.error(400, f"registry.ollama.ai/library/{body['model']} does not support insert")
+        messages = [{"role": "user", "content": body["prompt"]}]
+        reply = self.next_reply(messages)
+        if reply.status != 200:
+            return self.error(reply.status, reply.error)
+        options = body.get("options") or {}
+        window = int(options.get("num_ctx", 4096))
+        if (size := count_tokens(messages)) >= window:
+            return self.error(400, _overflow(size, window))
+        if reply.text is None:
+            reply = replace(reply, text=go_on(body["prompt"]))
+        said = answer(reply, messages, max_tokens=options.get("num_predict"))
+        if reply.delay_s:
+            await asyncio.sleep(reply.delay_s)
+        return await self.stream(request, call, reply, said)
+
     def _check(self, body: dict[str, Any]) -> web.Response | None:
         """What a real one refuses, in its words."""
         name, messages = body.get("model"), body.get("messages")
@@ -202,23 +225,35 @@ class FakeOllama(FakeModelServer):
     def frames(self, call: Call, answer: Answer) -> tuple[list[bytes], list[bytes]]:
         head = {"model": call.body["model"], "created_at": now()}
         logprobs = bool(call.body.get("logprobs"))
+        if "prompt" in call.body:
+            return self._generate_frames(call, answer, head)
         deltas: list[dict[str, Any]] = [{"message": _message("", piece), "done": False} for piece in answer.thinking]
         for piece in answer.text:
             extra = {"logprobs": [_logprob(piece, call.body.get("top_logprobs") or 0)]} if logprobs else {}
             deltas.append({"message": _message(piece), "done": False, **extra})
         deltas += [{"message": _message("", calls=[one]), "done": False} for one in _calls(answer)]
-        end = {
-            "message": _message(""),
-            "done": True,
-            "done_reason": answer.finish,
-            "total_duration": 1256983562,
-            "load_duration": 1083538746,
-            "prompt_eval_count": answer.prompt_tokens,
-            "prompt_eval_duration": 90259000,
-            "eval_count": answer.tokens,
-            "eval_duration": 79649000,
-        }
+        end = {"message": _message(""), **_ending(answer)}
         return [go_json(head | delta) + b"\n" for delta in deltas], [go_json(head | end) + b"\n"]
+
+    def _generate_frames(self, call: Call, answer: Answer, head: dict[str, Any]) -> tuple[list[bytes], list[bytes]]:
+        deltas = []
+        for piece in answer.text:
+            extra = {"logprobs": [_logprob(piece, call.body["top_logprobs"])]} if call.body.get("logprobs") else {}
+            deltas.append(go_json(head | {"response": piece, "done": False, **extra}) + b"\n")
+        return deltas, [go_json(head | {"response": "", **_ending(answer)}) + b"\n"]
+
+
+def _ending(answer: Answer) -> dict[str, Any]:
+    return {
+        "done": True,
+        "done_reason": answer.finish,
+        "total_duration": 1256983562,
+        "load_duration": 1083538746,
+        "prompt_eval_count": answer.prompt_tokens,
+        "prompt_eval_duration": 90259000,
+        "eval_count": answer.tokens,
+        "eval_duration": 79649000,
+    }
 
 
 def _message(content: str, thinking: str = "", calls: list[dict[str, Any]] | None = None) -> dict[str, Any]:

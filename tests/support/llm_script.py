@@ -81,6 +81,14 @@ def by_itself(messages: list[dict[str, Any]], schema: dict[str, Any] | None = No
     return f"Echo: {question}"
 
 
+def go_on(prompt: str) -> str:
+    """What follows a text that is not a question: the rest of a count, or an echo."""
+    if counting := re.search(r"Count from (\d+) to (\d+):(.*)", prompt, re.DOTALL):
+        numbers = " " + ", ".join(map(str, range(int(counting[1]), int(counting[2]) + 1)))
+        return numbers.removeprefix(counting[3])
+    return f" after {prompt}"
+
+
 def instance_of(schema: dict[str, Any], text: str = "text") -> Any:
     """Something small that fits the schema."""
     if "enum" in schema:

@@ -67,6 +67,11 @@ class FakeModelServer(ABC):
     def chats(self) -> list[Call]:
         return [call for call in self.calls if "messages" in call.body]
 
+    @property
+    def completions(self) -> list[Call]:
+        """Calls that go on with a text, without a template."""
+        return [call for call in self.calls if "prompt" in call.body]
+
     def script(self, *replies: Reply) -> None:
         """Answer the next calls with these, one each."""
         self._script.extend(replies)

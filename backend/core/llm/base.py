@@ -75,6 +75,9 @@ class LLMRequest:
 
     `model` is the name that the client asked for; a backend gets it replaced by its own name for it.
     An assistant message given last is an answer to be continued; see `LLMBackend.continues`.
+
+    With a `prompt` there are no messages: the model goes on with that text as it stands, without a chat template.
+    `suffix` is what comes after the text that is asked for.
     """
 
     model: str
@@ -87,6 +90,8 @@ class LLMRequest:
     reasoning_effort: str | None = None  # none, minimal, low, medium, high, max
     live: bool = True  # the caller shows deltas as they come; an answer that nobody saw may be begun anew
     context: CallContext = CallContext()
+    prompt: str | None = None
+    suffix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,7 @@ def render(record: CallRecord) -> bytes:
         "requested_model": request.model,
         "earlier_backends": [selected.backend for selected in record.backends[:-1]],
         "messages": [_message(message) for message in request.messages],
+        **({} if request.prompt is None else {"prompt": request.prompt, "suffix": request.suffix}),
         "tools": request.tools,
         "response_format": request.response_format,
         "sampling": _given(request.sampling),
@@ -267,7 +268,7 @@ def _picture(part: ImagePart) -> dict[str, Any]:
 
 def _weight(record: CallRecord) -> int:
     """About how much memory a record holds on to."""
-    weight = 2_000 + len(record.text) + len(record.reasoning)
+    weight = 2_000 + len(record.text) + len(record.reasoning) + len(record.request.prompt or "")
     for message in record.request.messages:
         if isinstance(message.content, str):
             weight += len(message.content)

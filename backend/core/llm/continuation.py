@@ -49,11 +49,13 @@ class Sent:
 
 
 def ask_to_continue(request: LLMRequest, sent: Sent) -> LLMRequest:
-    """The request whose answer is the rest of this one.
+    """The request whose answer is the rest of this one. A text without a template just goes on, wherever it stopped.
 
     Space at the end of the partial answer is left out: chat templates trim it anyway, and models continue badly after
     it. They begin with that space themselves then, and the `Seam` drops it.
     """
+    if request.prompt is not None:
+        return _lower_limit(replace(request, prompt=request.prompt + "".join(sent.texts)), sent)
     partial = "".join(sent.texts).rstrip()
     if not partial:
         return request
@@ -61,14 +63,14 @@ def ask_to_continue(request: LLMRequest, sent: Sent) -> LLMRequest:
     last = messages[-1] if messages else None
     if last is not None and last.role == "assistant" and not last.tool_calls:  # the client asked to continue this one
         messages, partial = messages[:-1], last.text + partial
+    return _lower_limit(replace(request, messages=(*messages, Message("assistant", partial))), sent)
+
+
+def _lower_limit(request: LLMRequest, sent: Sent) -> LLMRequest:
     limit = request.sampling.max_tokens
     if limit is not None:  # a delta is a token or more: this never cuts the answer short
         limit = max(1, limit - len(sent.texts))
-    return replace(
-        request,
-        messages=(*messages, Message("assistant", partial)),
-        sampling=replace(request.sampling, max_tokens=limit),
-    )
+    return replace(request, sampling=replace(request.sampling, max_tokens=limit))
 
 
 class Seam:

@@ -45,6 +45,7 @@ ABILITIES = frozenset(
         "logit_bias",
         "reasoning_effort",
         "model",
+        "suffix",
     }
 )
 
@@ -141,8 +142,8 @@ async def _answer(candidate: Candidate, request: LLMRequest, sent: Sent) -> Asyn
     backend = candidate.backend
     call, seam = dataclasses.replace(request, model=candidate.model_name), None
     if sent.begun:
-        continues = await backend.continues(candidate.model_name)
-        seam = Seam(sent, continues=continues)
+        continues = request.prompt is not None or await backend.continues(candidate.model_name)
+        seam = Seam(sent, continues=continues) if request.prompt is None else None
         call = ask_to_continue(call, sent) if continues else call
     selected = False
     async with aclosing(backend.stream(call)) as events:

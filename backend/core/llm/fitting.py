@@ -73,7 +73,8 @@ class Fitted:
 def prompt_bytes(request: LLMRequest) -> int:
     """About how many bytes of text the model will read. At least 1."""
     tools = sum(len(tool.name) + len(tool.description) + len(str(tool.parameters)) for tool in request.tools)
-    return max(1, tools + sum(map(_message_bytes, request.messages)))
+    raw = len((request.prompt or "").encode("utf-8", "replace"))
+    return max(1, raw + tools + sum(map(_message_bytes, request.messages)))
 
 
 def _message_bytes(message: Message) -> int:

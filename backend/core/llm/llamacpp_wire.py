@@ -53,7 +53,7 @@ def chat_body(request: LLMRequest, healing: Healing | None, *, thinks: bool = Tr
         "stream": True,
         "stream_options": {"include_usage": True},
         "reasoning_format": "auto",  # thoughts as `reasoning_content`, whatever the server was started with
-        **_sampling(request.sampling),
+        **sampling_fields(request.sampling),
     }
     if tools := offered_tools(request):
         body["tools"] = [tool_definition(tool) for tool in tools]
@@ -78,7 +78,7 @@ def chat_body(request: LLMRequest, healing: Healing | None, *, thinks: bool = Tr
     return body
 
 
-def _sampling(sampling: Sampling) -> dict[str, Any]:
+def sampling_fields(sampling: Sampling) -> dict[str, Any]:
     fields = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -180,7 +180,7 @@ class ChatDecoder:
                 if "error" in chunk:
                     raise refusal(500, payload, model=self._model)
                 if usage := chunk.get("usage"):
-                    self._usage = _usage(usage)
+                    self._usage = read_usage(usage)
                 for choice in chunk["choices"]:
                     delta = choice["delta"]
                     if thought := delta.get("reasoning_content"):
@@ -229,7 +229,7 @@ class ChatDecoder:
         self.completed = Completed(finish_reason(self._finish, called=bool(self._calls)), self._usage)
 
 
-def _usage(usage: dict[str, Any]) -> Usage:
+def read_usage(usage: dict[str, Any]) -> Usage:
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     thought = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
     return Usage(usage["prompt_tokens"], usage["completion_tokens"], cached, thought)

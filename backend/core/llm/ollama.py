@@ -19,6 +19,7 @@ from backend.core.events import BackendEvent
 from backend.core.llm.base import LLMRequest, ModelInfo, Sampling
 from backend.core.llm.http import BackendConnection, StreamedCall, Timeouts
 from backend.core.llm.ollama_wire import ChatDecoder, chat_body, refusal
+from backend.core.llm.raw_wires import GenerateDecoder, generate_body
 from backend.core.llm.wire import MALFORMED
 from backend.core.messages import Message
 
@@ -68,7 +69,8 @@ class Ollama:
         self._probing = asyncio.Lock()
 
     def stream(self, request: LLMRequest) -> AsyncGenerator[BackendEvent, None]:
-        return self._connection.stream("/api/chat", lambda: self._prepare(request))
+        path = "/api/chat" if request.prompt is None else "/api/generate"
+        return self._connection.stream(path, lambda: self._prepare(request))
 
     async def list_models(self) -> list[ModelInfo]:
         deadline = _in(LIST_TIMEOUT_S)
@@ -96,11 +98,11 @@ class Ollama:
 
     async def _prepare(self, request: LLMRequest) -> StreamedCall:
         model = await self._model(request.model)
-        return StreamedCall(
-            body=self._body(request, model),
-            decoder=ChatDecoder(request),
-            refusal=partial(refusal, model=request.model),
-        )
+        told = partial(refusal, model=request.model)
+        if request.prompt is not None:
+            body = generate_body(request, num_ctx=self._window(model), keep_alive=self._keep_alive)
+            return StreamedCall(body, GenerateDecoder(request), told)
+        return StreamedCall(self._body(request, model), ChatDecoder(request), told)
 
     def _body(self, request: LLMRequest, model: _Model) -> dict[str, Any]:
         thinks = "thinking" in model.capabilities

@@ -48,7 +48,7 @@ def chat_body(request: LLMRequest, *, num_ctx: int, thinks: bool, keep_alive: st
         "model": request.model,
         "messages": _messages(request.messages, _instruction(request) if tools else ""),
         "stream": True,
-        "options": {"num_ctx": num_ctx, **_options(request.sampling)},
+        "options": {"num_ctx": num_ctx, **sampling_options(request.sampling)},
         "truncate": False,  # too long is an error: by default the prompt is cut and the answer is 200
         "shift": False,  # and when the window is full the answer ends, instead of forgetting its beginning
         "keep_alive": keep_alive,
@@ -67,7 +67,7 @@ def chat_body(request: LLMRequest, *, num_ctx: int, thinks: bool, keep_alive: st
     return body
 
 
-def _options(sampling: Sampling) -> dict[str, Any]:
+def sampling_options(sampling: Sampling) -> dict[str, Any]:
     if sampling.logit_bias:
         raise BadRequest("Ollama has no logit_bias: leave it out, or choose a model on llama.cpp.", param="logit_bias")
     options = {
@@ -196,6 +196,11 @@ _REFUSALS = (
         "think value",
         "This model server does not know that `reasoning_effort` for this model. Use none, or leave it out.",
         "reasoning_effort",
+    ),
+    (
+        "does not support insert",
+        "This model cannot fill a gap. Leave `suffix` out or choose a model that can.",
+        "suffix",
     ),
     ("does not support chat", "This model only makes embeddings. Choose a chat model.", "model"),
     ("invalid format", "The JSON schema in `response_format` is not valid.", "response_format"),
