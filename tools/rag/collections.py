@@ -13,20 +13,43 @@ Raises (from everything here):
     StorageFailed: the disk is full or broken.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
 from collections.abc import Collection as SomeOf
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from backend.core.documents.reading import DocumentReaders
+from backend.core.errors import NotFound, Unavailable, Unprocessable
+from backend.utils.clean_text import clean_text
 from config import Settings
 
+from .catalog import DEFAULT as DEFAULT
+from .catalog import FILES, Catalog
 from .embedder import Embedder
 from .filters import Filter
+from .fused import join_chunks
+from .ingest import Ingest, ProgressListener, remove_leftovers
 from .records import Added, Attributes, Collection, Document, Passage, Progress, Stats, Verification
+from .retrieval import MAX_QUERY, Query, retrieve
+from .shelf import Matches, OpenCollection, Shelf
+from .store import Store
+from .threads import Threads
+from .tokens import TokenCounter
 
-DEFAULT = "default"
+SEARCH_THREADS = 8
+BULK_THREADS = 4
+MAX_UPLOADS = 2  # documents that are read at once; others wait
+MAX_WAITING_UPLOADS = 64
+UPLOAD_WAIT_S = 600.0
+MAX_RESULTS = 100
+MAX_COLLECTIONS_A_SEARCH = 32
+MAX_NAME_BYTES = 255  # of a document
+MAX_ATTRIBUTES = 16
+MAX_ATTRIBUTE = 512  # characters
 
-ProgressListener = Callable[[Progress], Awaitable[None]]
+log = logging.getLogger(__name__)
 
 
 async def no_progress(progress: Progress) -> None:
@@ -36,32 +59,68 @@ async def no_progress(progress: Progress) -> None:
 class Collections:
     """All collections of one data folder. `start` before, `close` after; a closed one refuses calls.
 
-    The embedder and the readers are the caller's: they are started and closed apart.
+    The embedder and the readers are the caller's: they are started before and closed behind this.
     """
 
-    def __init__(self, settings: Settings, embedder: Embedder, readers: DocumentReaders) -> None: ...
+    def __init__(self, settings: Settings, embedder: Embedder, readers: DocumentReaders) -> None:
+        self._data_dir = settings.DATA_DIR
+        self._catalog = Catalog(settings.DATA_DIR)
+        self._shelf = Shelf(settings.RAG_INDEX_TYPE)
+        self._chunk_size = settings.RAG_CHUNK_SIZE
+        self._embedder = embedder
+        self._readers = readers
+        self._threads = Threads(SEARCH_THREADS, "rag")
+        self._bulk = Threads(BULK_THREADS, "rag-bulk")
+        self._improving = Threads(1, "rag-index")
+        self._uploads = asyncio.Semaphore(MAX_UPLOADS)
+        self._waiting_uploads = 0
+        self._counter: TokenCounter | None = None
+        self._improvements: dict[Path, asyncio.Task[None]] = {}
 
-    async def start(self) -> None: ...
+    async def start(self) -> None:
+        (self._data_dir / "rag").mkdir(parents=True, exist_ok=True)
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        for task in self._improvements.values():
+            task.cancel()
+        await asyncio.gather(*self._improvements.values(), return_exceptions=True)
+        for threads in (self._improving, self._bulk, self._threads):
+            await threads.close()
+        await asyncio.to_thread(self._shelf.close)
 
     # --- Collections ----------------------------------------------------------------------------------------------
 
-    async def create(self, username: str, name: str) -> Collection: ...
+    async def create(self, username: str, name: str) -> Collection:
+        await self._threads.run(self._catalog.remove_leftovers, username)
+        return await self._threads.run(self._catalog.create, username, clean_text(name))
 
     async def list_all(self, username: str) -> list[Collection]:
         """The user's own by name, then those that are shared with the user."""
+        return await self._threads.run(lambda: self._catalog.own(username) + self._catalog.shared(username))
 
-    async def get(self, username: str, ref: str = DEFAULT) -> Collection: ...
+    async def get(self, username: str, ref: str = DEFAULT) -> Collection:
+        return await self._threads.run(self._catalog.find, username, clean_text(ref))
 
-    async def stats(self, username: str, ref: str = DEFAULT) -> Stats: ...
+    async def stats(self, username: str, ref: str = DEFAULT) -> Stats:
+        collection = await self.get(username, ref)
+        return await self._threads.run(self._measure, collection)
 
-    async def rename(self, username: str, ref: str, name: str) -> Collection: ...
+    async def rename(self, username: str, ref: str, name: str) -> Collection:
+        collection = await self._own(username, ref)
+        await self._threads.run(self._catalog.rename, collection, clean_text(name))
+        return await self.get(username, collection.id)
 
     async def share(self, username: str, ref: str, users: Sequence[str] = (), *, everyone: bool = False) -> Collection:
         """Let these users, or everyone, read it, and nobody else. Nobody at all ends the sharing."""
+        collection = await self._own(username, ref)
+        await self._threads.run(self._catalog.share, collection, users, everyone=everyone)
+        return await self.get(username, collection.id)
 
-    async def delete(self, username: str, ref: str) -> Collection: ...
+    async def delete(self, username: str, ref: str) -> Collection:
+        collection = await self._own(username, ref)
+        await self._threads.run(self._shelf.put_away, self._catalog.folder(collection))
+        await self._threads.finish(self._catalog.delete, collection)
+        return collection
 
     # --- Documents ------------------------------------------------------------------------------------------------
 
@@ -81,28 +140,75 @@ class Collections:
         copied, and stays the caller's. A document of which nothing could be read is an `Unprocessable`; one of which
         some pages could not is added, and its `problems` say which.
         """
+        collection = await self._own(username, ref)
+        _check_document_name(name)
+        if attributes is not None:
+            _check_attributes(attributes)
+        async with self._upload():
+            opened = self._open(collection)
+            await self._bulk.run(remove_leftovers, opened.store)
+            added = await (await self._ingest(opened.store)).read(path, name, attributes, progress)
+            await self._settle(collection, opened)
+            return added
 
     async def list_documents(
         self, username: str, ref: str = DEFAULT, *, limit: int = 100, after: str | None = None
     ) -> list[Document]:
         """Documents by name, those behind the id `after`."""
+        collection = await self.get(username, ref)
+        return await self._threads.run(self._open(collection).store.documents, limit, after)
 
     async def document(self, username: str, ref: str, document: str) -> Document:
         """A document by id or name."""
+        return await self._find(await self.get(username, ref), document)
 
     async def original(self, username: str, ref: str, document: str) -> tuple[Document, Path]:
         """The file that was handed in, for reading alone."""
+        collection = await self.get(username, ref)
+        found = await self._find(collection, document)
+        return found, self._catalog.folder(collection) / FILES / found.id
 
     async def text(self, username: str, ref: str, document: str) -> list[str]:
         """What was read of a document, chunk by chunk, without what they share."""
+        collection = await self.get(username, ref)
+        found = await self._find(collection, document)
+        chunks = await self._threads.run(self._open(collection).store.chunks_of, found.id)
+        return [
+            join_chunks([chunk]) if number == 0 else chunk.text[chunk.overlap :] for number, chunk in enumerate(chunks)
+        ]
 
-    async def set_attributes(self, username: str, ref: str, document: str, attributes: Attributes) -> Document: ...
+    async def set_attributes(self, username: str, ref: str, document: str, attributes: Attributes) -> Document:
+        collection = await self._own(username, ref)
+        _check_attributes(attributes)
+        found = await self._find(collection, document)
+        await self._threads.finish(self._open(collection).store.set_attributes, found.id, attributes)
+        return await self._find(collection, found.id)
 
     async def delete_document(self, username: str, ref: str, document: str) -> Document:
         """Remove its text, vectors, index entries and file."""
+        collection = await self._own(username, ref)
+        found = await self._find(collection, document)
+        opened = self._open(collection)
+        if not await self._threads.finish(opened.store.delete, found.id):
+            raise _no_such_document()
+        file = self._catalog.folder(collection) / FILES / found.id
+        await self._threads.finish(file.unlink, missing_ok=True)
+        await self._settle(collection, opened)
+        return found
 
     async def reindex(self, username: str, ref: str, *, progress: ProgressListener = no_progress) -> list[Added]:
-        """Read every document again that was made with another model or other settings, one by one."""
+        """Read every document again that was made with another model, one by one."""
+        collection = await self._own(username, ref)
+        added: list[Added] = []
+        async with self._upload():
+            opened = self._open(collection)
+            ingest = await self._ingest(opened.store)
+            stale = await self._bulk.run(opened.store.stale_documents, self._embedder.info.fingerprint)
+            for document in stale:
+                path = self._catalog.folder(collection) / FILES / document.id
+                added.append(await ingest.read(path, document.name, None, progress))
+            await self._settle(collection, opened)
+        return added
 
     # --- Search ---------------------------------------------------------------------------------------------------
 
@@ -120,10 +226,142 @@ class Collections:
         """The best passages of one or several collections, best first; an empty list where there is nothing.
 
         Args:
+            limit: how many, `MAX_RESULTS` at most.
             documents: ids or names; only these are searched.
             where: only documents whose attributes match (`filters.parse_filter`).
             around: how many chunks before and behind a passage go into its `context`.
         """
+        if len(refs) > MAX_COLLECTIONS_A_SEARCH:
+            raise Unprocessable(f"Search at most {MAX_COLLECTIONS_A_SEARCH} collections at once.", param="collection")
+        found = {one.id: one for one in [await self.get(username, ref) for ref in refs or (DEFAULT,)]}
+        text = clean_text(query[:MAX_QUERY]).strip()
+        if not text:
+            return []
+        embedded = await self._embedder.embed([text], prompt="query")
+        wanted = Query(text, embedded.vectors[0], min(limit, MAX_RESULTS), _matches(documents, where), around)
+        opened = [(one, self._open(one)) for one in found.values()]
+        passages = await self._threads.run(retrieve, opened, wanted)
+        for one in opened:
+            self._improve_if_worth(self._catalog.folder(one[0]), one[1])
+        return passages
 
     async def verify(self, username: str, ref: str = DEFAULT) -> Verification:
         """Make the caches anew, and compare them and the files with the database."""
+        collection = await self._own(username, ref)
+        return await self._bulk.run(self._verify, collection)
+
+    # --- What they share ------------------------------------------------------------------------------------------
+
+    async def _own(self, username: str, ref: str) -> Collection:
+        return await self._threads.run(self._catalog.find_own, username, clean_text(ref))
+
+    def _open(self, collection: Collection) -> OpenCollection:
+        return self._shelf.take(self._catalog.folder(collection), self._embedder.info)
+
+    async def _find(self, collection: Collection, document: str) -> Document:
+        found = await self._threads.run(self._open(collection).store.find_document, clean_text(document))
+        if found is None:
+            raise _no_such_document()
+        return found
+
+    async def _ingest(self, store: Store) -> Ingest:
+        if self._counter is None:
+            self._counter = await self._bulk.run(TokenCounter, self._embedder.info.tokenizer)
+        return Ingest(store, self._embedder, self._readers, self._bulk, self._counter, self._chunk_size)
+
+    @asynccontextmanager
+    async def _upload(self) -> AsyncIterator[None]:
+        if self._waiting_uploads >= MAX_WAITING_UPLOADS:
+            raise Unavailable("Too many documents wait to be read. Try again later.", retry_after_s=30)
+        self._waiting_uploads += 1
+        try:
+            async with asyncio.timeout(UPLOAD_WAIT_S):
+                await self._uploads.acquire()
+        except TimeoutError:
+            raise Unavailable("Too many documents are being read. Try again later.", retry_after_s=60) from None
+        finally:
+            self._waiting_uploads -= 1
+        try:
+            yield
+        finally:
+            self._uploads.release()
+
+    async def _settle(self, collection: Collection, opened: OpenCollection) -> None:
+        """Have the indexes follow a change, so that no search has to."""
+        if not await self._bulk.run(opened.is_stale):
+            await self._bulk.run(opened.synchronize)
+            self._improve_if_worth(self._catalog.folder(collection), opened)
+
+    def _improve_if_worth(self, folder: Path, opened: OpenCollection) -> None:
+        if opened.wants_better_index and folder not in self._improvements:
+            task = asyncio.create_task(self._improving.run(opened.improve))
+            self._improvements[folder] = task
+            task.add_done_callback(lambda done: self._note_improvement(folder, done))
+
+    def _note_improvement(self, folder: Path, task: asyncio.Task[None]) -> None:
+        self._improvements.pop(folder, None)
+        if not task.cancelled() and (error := task.exception()):
+            log.warning("rag: an index could not be made: %s", error)
+
+    def _measure(self, collection: Collection) -> Stats:
+        opened = self._open(collection)
+        totals = opened.store.totals(self._embedder.info.fingerprint)
+        folder = self._catalog.folder(collection)
+        sizes = {
+            path: path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.parent.name != FILES
+        }
+        database = sum(size for path, size in sizes.items() if path.name.startswith("collection.db"))
+        return Stats(
+            documents=totals.documents,
+            chunks=totals.chunks,
+            bytes=totals.size,
+            model=totals.model,
+            stale_documents=totals.stale,
+            changed_at=totals.changed_at or collection.created_at,
+            database_bytes=database,
+            cache_bytes=sum(sizes.values()) - database,
+        )
+
+    def _verify(self, collection: Collection) -> Verification:
+        opened = self._open(collection)
+        problems = opened.store.check()
+        remove_leftovers(opened.store)
+        files = self._catalog.folder(collection) / FILES
+        missing = [one for one in opened.store.document_ids() if not (files / one).is_file()]
+        problems += [f"The original of the document {one} is missing." for one in sorted(missing)]
+        if opened.is_stale():
+            problems.append("Documents were made with another embedding model: re-index the collection.")
+        elif not problems:
+            problems += opened.rebuild()
+        totals = opened.store.totals(self._embedder.info.fingerprint)
+        return Verification(totals.documents, totals.chunks, tuple(problems))
+
+
+def _matches(documents: SomeOf[str] | None, where: Filter | None) -> Matches | None:
+    if documents is None and where is None:
+        return None
+    names = None if documents is None else frozenset(documents)
+
+    def matches(document: Document) -> bool:
+        named = names is None or document.id in names or document.name in names
+        return named and (where is None or where(document.attributes))
+
+    return matches
+
+
+def _check_document_name(name: str) -> None:
+    if not name.strip() or len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES or not name.isprintable():
+        raise Unprocessable(f"A document's name has 1 to {MAX_NAME_BYTES} bytes, all of them printable.", param="file")
+
+
+def _check_attributes(attributes: Attributes) -> None:
+    texts = [*attributes, *(value for value in attributes.values() if isinstance(value, str))]
+    if len(attributes) > MAX_ATTRIBUTES or any(len(text) > MAX_ATTRIBUTE for text in texts):
+        raise Unprocessable(
+            f"A document has at most {MAX_ATTRIBUTES} attributes of at most {MAX_ATTRIBUTE} characters.",
+            param="attributes",
+        )
+
+
+def _no_such_document() -> NotFound:
+    return NotFound("There is no such document in this collection.")

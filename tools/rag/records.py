@@ -6,6 +6,7 @@ from typing import Literal
 
 AttributeValue = str | float | bool
 Attributes = Mapping[str, AttributeValue]
+Stage = Literal["reading", "embedding", "storing", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Progress:
     """How far a document is."""
 
     name: str
-    stage: Literal["reading", "embedding", "storing", "done"]
+    stage: Stage
     page: int = 0
     pages: int | None = None
     chunks: int = 0  # found so far

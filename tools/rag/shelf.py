@@ -80,6 +80,14 @@ class OpenCollection:
             dense = self._dense.search(vector, limit, allowed)
         return Candidates(dense, self._search_words(query, limit, documents))
 
+    def is_stale(self) -> bool:
+        """Whether documents were made with another model."""
+        return self.store.totals(self._model.fingerprint).stale > 0
+
+    def similarity(self, chunks: Sequence[int], vector: Vectors) -> dict[int, float]:
+        """How close chunks are to a query that the vector index has not named."""
+        return {number: float(own @ vector) for number, own in self.store.vectors_of(chunks).items()}
+
     def follow_others(self) -> None:
         """Bring the indexes up to date, unless somebody is doing it: then what they hold now has to do."""
         if self.store.generation() != self._in_step:
@@ -90,11 +98,10 @@ class OpenCollection:
     def synchronize(self) -> None:
         """Bring the indexes up to date with the store."""
         with _held(self._changing):
-            stale = self.store.totals(self._model.fingerprint).stale
-            if stale:
+            if self.is_stale():
                 raise Conflict(
-                    f"{stale} documents of this collection were made with another embedding model than "
-                    f"{self._model.name}. Re-index the collection, then ask again.",
+                    f"Documents of this collection were made with another embedding model than {self._model.name}. "
+                    "Re-index the collection, then ask again.",
                     code="reindex_needed",
                 )
             if self._in_step < 0 and self._kind != "Flat":

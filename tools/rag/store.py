@@ -184,14 +184,21 @@ class Store:
         with self._reading() as connection:
             return [_chunk(row) for row in connection.execute(query, (document, first, last))]
 
-    def number_of(self, document_id: str) -> int:
+    def chunks_of(self, document_id: str) -> list[StoredChunk]:
+        query = (
+            """SELECT * FROM chunks WHERE document = (SELECT number FROM documents WHERE id = ?) ORDER BY position"""
+        )
         with self._reading() as connection:
-            row = connection.execute("SELECT number FROM documents WHERE id = ?", (document_id,)).fetchone()
-            return -1 if row is None else int(row[0])
+            return [_chunk(row) for row in connection.execute(query, (document_id,))]
+
+    def vectors_of(self, chunks: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+        with self._reading() as connection:
+            rows = _select_in(connection, "SELECT chunk, vector FROM vectors WHERE chunk IN", chunks)
+            return {row[0]: np.frombuffer(row[1], np.float16).astype(np.float32) for row in rows}
 
     def known_vectors(self, digests: Sequence[bytes], fingerprint: str) -> dict[bytes, bytes]:
         """The vectors of texts that this model has read before."""
-        query = """SELECT digest, vector FROM chunks JOIN vectors ON chunk = id
+        query = """SELECT digest, vector FROM chunks JOIN vectors ON chunk = chunks.id
             JOIN documents ON document = number AND fingerprint = ? WHERE digest IN"""
         with self._reading() as connection:
             return {row[0]: row[1] for row in _select_in(connection, query, digests, fingerprint)}
