@@ -109,7 +109,7 @@ def _keys(value: dict[str, Any]) -> str:
     return f"{shown}, …" if len(value) > MAX_KEYS else shown
 
 
-def _shape(value: Any, depth: int = 3) -> str:
+def _shape(value: Any, depth: int = 4) -> str:
     """Types instead of values: `{name: text, tags: [text]}`."""
     match value:
         case dict():

@@ -1,6 +1,7 @@
 """A file as the modules of formats see it, and what they say when it is none of theirs."""
 
 import codecs
+import re
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import TextIO
 
 SAMPLE_BYTES = 2**18
+MIN_GUESSED = 12  # runs of letters that are not ASCII
+
+_NOT_ASCII = re.compile(rb"[\x80-\xff]+")
 
 
 class Unreadable(Exception):
@@ -103,6 +107,8 @@ def _guess_legacy(sample: bytes) -> str | None:
     control = sum(sample.count(byte) for byte in (*range(1, 8), *range(14, 27), *range(28, 32), 127))
     if control * 50 > len(sample):
         return None
+    if len(_NOT_ASCII.findall(sample)) < MIN_GUESSED:  # too little to guess from; this is the likeliest
+        return "cp1252"
     try:
         import charset_normalizer
     except ImportError:
