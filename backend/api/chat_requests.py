@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from backend.api.bodies import arriving, read_json_object
 from backend.api.errors import validation_error
+from backend.api.neighbours import CHAT_ID, is_temporary, is_ui_task
 from backend.api.uploads import MAX_FIELDS, MAX_FILES, split_form
 from backend.core.attachments import Attachment, FileReference, safe_name
 from backend.core.errors import ApiError, BadRequest
@@ -32,8 +33,6 @@ from backend.models.chat import (
 
 UPLOAD_TIMEOUT_S = 600.0
 OWN_SESSION_HEADER = "x-session-id"
-UI_TASK_HEADER = "x-openwebui-task"
-UI_TASK_PROMPT = "### Task:"
 
 
 @asynccontextmanager
@@ -94,14 +93,16 @@ def to_question(
         live=bool(wire.stream),
     )
     searches = wire.web_search_options is not None and not tools and wire.agent_type in {None, "chat"}
+    is_task = is_ui_task(headers, request.messages[-1].text)
     collection = wire.rag_collection
     return Question(
         request,
-        # The client's own tools are the client's business: a server-side agent stays out of it.
-        agent="chat" if tools else "react" if searches else wire.agent_type,
+        # The client's own tools are the client's business, as are its titles: a server-side agent stays out of it.
+        agent="chat" if tools or is_task else "react" if searches else wire.agent_type,
         available_tools=("websearch",) if searches else _names(wire.available_tools),
         session_id=wire.session_id or headers.get(OWN_SESSION_HEADER),
-        store=wire.store is not False and not _is_ui_task(request, headers),
+        chat_id=headers.get(CHAT_ID),
+        store=wire.store is not False and not is_task and not is_temporary(headers),
         choices=wire.n or 1,
         attachments=tuple(attachments),
         files=_files(wire),
@@ -116,11 +117,6 @@ def asks_for_functions(wire: ChatCompletionRequest) -> bool:
 
 def _names(given: list[str] | None) -> tuple[str, ...] | None:
     return None if given is None else tuple(given)
-
-
-def _is_ui_task(request: LLMRequest, headers: Mapping[str, str]) -> bool:
-    """Chat UIs ask the same model for titles and tags: those are not conversations."""
-    return UI_TASK_HEADER in headers or request.messages[-1].text.lstrip().startswith(UI_TASK_PROMPT)
 
 
 def _sampling(wire: ChatCompletionRequest) -> Sampling:

@@ -9,7 +9,7 @@ The role appears once; `id`, `created` and `model` never change; `finish_reason`
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +131,14 @@ class ChunkEncoder:
                 told = narrate(event)
                 line = b'"reasoning_content":' + _json(told) if told else b""
                 return lead + start + line + self._close + b',"agent_event":' + _json(agent_event(event)) + b"}\n\n"
+
+    def aside(self, fields: Mapping[str, Any], choice: int = 0) -> bytes:
+        """A chunk that says nothing but these fields of its own; none before the first chunk of the choice."""
+        start = self._starts.get(choice)
+        return start + self._close + b"," + _json(fields)[1:] + b"\n\n" if start else b""
+
+    def encode_error(self, error: ApiError) -> bytes:
+        return error_frame(error)
 
     def end(self) -> bytes:
         """What follows the last event of the last choice; nothing where a choice did not finish."""

@@ -14,6 +14,7 @@ from backend.api.metrics import Metrics
 from backend.core.attachments import Attachments
 from backend.core.contracts import Agent
 from backend.core.documents.reading import DocumentReaders
+from backend.core.forwarded_users import ForwardedUsers
 from backend.core.identity import Authenticator, open_accounts, open_authenticator
 from backend.core.limits import RateLimits
 from backend.core.llm.call_log import PromptLog
@@ -49,6 +50,7 @@ class AppContext:
     api_keys: ApiKeys
     allowances: UserAllowances
     authenticator: Authenticator
+    forwarded_users: ForwardedUsers
     limits: RateLimits
     usage: UsageLedger
     repeats: Repeats
@@ -106,6 +108,7 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             api_keys=accounts.api_keys,
             allowances=accounts.allowances,
             authenticator=authenticator,
+            forwarded_users=ForwardedUsers(database, accounts),
             limits=RateLimits(usage, _default_allowance(settings)),
             usage=usage,
             repeats=repeats,

@@ -15,6 +15,7 @@ from fastapi.security import OAuth2PasswordBearer
 from fastapi.security.base import SecurityBase
 from starlette.datastructures import Headers
 
+from backend.api.neighbours import read_forwarded_identity
 from backend.core.errors import Forbidden, Unauthorized
 from backend.core.identity import Principal
 
@@ -50,12 +51,17 @@ async def authenticate_request(request: Request) -> Principal:
 
     Raises:
         Unauthorized: nobody that is known here.
+        Forbidden: somebody who is shut out, and whom a chat UI has forwarded.
     """
     state = request.scope.setdefault("state", {})
     known: Principal | None = state.get("caller")
     if known is None:
-        authenticator = request.app.state.context.authenticator
-        known = state["caller"] = await authenticator.authenticate(get_credential(request.headers))
+        context: AppContext = request.app.state.context
+        known = await context.authenticator.authenticate(get_credential(request.headers))
+        if known.forwards_users:
+            person = read_forwarded_identity(request.headers, context.settings.FORWARDED_USER_SECRET)
+            known = await context.forwarded_users.resolve(known, person) if person else known
+        state["caller"] = known
     return known
 
 

@@ -24,6 +24,7 @@ class Recorder:
         agent: who answers.
         new: the session is made together with the question.
         seen: what a client that sends its whole history has sent, to know it again next time; None for others.
+        chat: the digest of what such a client calls the conversation, by which it is known again instead.
         runs: where the traces of agents are kept.
         trace: of this turn, where an agent answers.
     """
@@ -38,6 +39,7 @@ class Recorder:
         agent: str,
         new: bool = False,
         seen: Sequence[Message] | None = None,
+        chat: str | None = None,
         runs: Runs,
         trace: Trace | None = None,
     ) -> None:
@@ -51,6 +53,7 @@ class Recorder:
         self._agent = agent
         self._new = new
         self._seen = seen
+        self._chat = chat
         self._asked = False  # the question is kept
 
     async def keep_question(self) -> None:
@@ -81,7 +84,7 @@ class Recorder:
             run_note=describe_run(answer.steps),
             citations=answer.citations,
         )
-        digest = None if self._seen is None else prefixes.digest((*self._seen, message))
+        digest = self._chat or (None if self._seen is None else prefixes.digest((*self._seen, message)))
         try:
             await self._write([stored], durable=True, prefix_digest=digest)
         except NotFound:

@@ -42,6 +42,7 @@ class Question:
     agent: str | None = None  # None: the model's name tells, or the default
     available_tools: tuple[str, ...] | None = None  # None: all that are on
     session_id: str | None = None
+    chat_id: str | None = None  # how a client that sends its whole history each time calls the conversation
     spans: Spans | None = None  # with a session: the messages that lead to this question; None: all
     instructions: str | None = None  # a system message of this question alone, which is not kept
     store: bool = True
@@ -270,11 +271,14 @@ class Turns:
         return _Joined(session_id, recorder, messages, dropped, spans)
 
     async def _recognise_session(self, question: Question, username: str, agent: str) -> "_Joined":
-        """The session of a client that sends its whole history: what it has seen tells where it goes on."""
+        """The session of a client that sends its whole history: its name or what it has seen tells where it goes on."""
         seen = question.request.messages
-        known = None
+        known = chat = None
         answered = max((index for index, message in enumerate(seen, 1) if message.role == "assistant"), default=0)
-        if answered:
+        if question.chat_id:
+            chat = prefixes.chat_digest(question.chat_id)
+            known = await self._sessions.find_by_prefix(username, chat)
+        if answered and not known:
             known = await self._sessions.find_by_prefix(username, prefixes.digest(seen[:answered]))
         session_id = known or new_session_id()
         own = await self._attach(question, session_id, known_messages=answered if known else 0)
@@ -286,6 +290,7 @@ class Turns:
             session_id,
             added,
             seen=seen,
+            chat=chat,
             new=known is None,
             agent=agent,
             runs=self._runs,

@@ -16,9 +16,10 @@ from backend.api.disconnects import stop_on_disconnect
 from backend.api.errors import JSONBytes
 from backend.api.file_parts import open_file_parts
 from backend.api.model_route import ModelRoute
-from backend.api.file_parts import open_file_parts
+from backend.api.neighbours import CHAT_ID
 from backend.api.pictures import fetch_pictures
 from backend.api.sse import RunResponse
+from backend.api.status_lines import StatusLines
 from backend.api.turn_replies import finish, turn_headers
 from backend.core.turns import OpenTurn
 from backend.models.chat import ChatCompletionRequest
@@ -52,20 +53,22 @@ async def create_chat_completion(request: Request) -> Response:
     if wire.stream:
         include_usage = bool(wire.stream_options and wire.stream_options.include_usage)
         encoder = ChunkEncoder(head, include_usage=include_usage, choices=question.choices, functions=functions)
+        shown = StatusLines(encoder) if CHAT_ID in request.headers else encoder
         settings = context.settings
         return RunResponse(
-            _frames(turn, encoder),
+            _frames(turn, shown),
             lambda: turn_headers(turn),
             keepalive_s=settings.SSE_KEEPALIVE_S,
             stall_s=settings.CLIENT_STALL_TIMEOUT_S,
             open_streams=context.metrics.open_streams,
+            encode_error=shown.encode_error,
         )
     async with stop_on_disconnect(request.receive):
         await finish(turn)
     return JSONBytes(completion_object(head, turn.answers, functions=functions), headers=turn_headers(turn))
 
 
-async def _frames(turn: OpenTurn, encoder: ChunkEncoder) -> AsyncGenerator[bytes, None]:
+async def _frames(turn: OpenTurn, encoder: ChunkEncoder | StatusLines) -> AsyncGenerator[bytes, None]:
     if len(turn.answers) == 1:
         async with aclosing(turn.run()) as events:
             async for event in events:

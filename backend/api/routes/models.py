@@ -13,6 +13,7 @@ router = APIRouter(tags=["models"])
 
 
 @router.get("/v1/models")
+@router.get("/v1/models/", include_in_schema=False)  # as some chat UIs ask
 async def list_models(caller: Caller, context: Context) -> dict[str, Any]:
     """The models of all backends, also of one that is down at the moment, and the agents as models."""
     return {"object": "list", "data": [_model_object(model) for model in await _all_models(context)]}

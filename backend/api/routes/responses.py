@@ -14,8 +14,7 @@ from backend.api.deps import Caller, Context, authenticate_request, get_context,
 from backend.api.disconnects import stop_on_disconnect
 from backend.api.errors import JSONBytes
 from backend.api.file_parts import open_file_parts
-from backend.api.hand_route import HandRoute
-from backend.api.file_parts import open_file_parts
+from backend.api.model_route import ModelRoute
 from backend.api.pictures import fetch_pictures
 from backend.api.response_items import input_item_objects, list_input, resolve_references
 from backend.api.response_output import ResponseOutput
@@ -31,7 +30,7 @@ from backend.models.responses import ResponseRequest
 from backend.utils.unique_ids import unique_hex
 
 router = APIRouter(tags=["responses"])
-busy = APIRouter(tags=["responses"], route_class=HandRoute)  # the one route that makes up the load
+models = APIRouter(tags=["responses"], route_class=ModelRoute)  # the one route that has a model work
 
 REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
@@ -41,7 +40,7 @@ REQUEST_BODY: dict[str, Any] = {
 }
 
 
-@busy.post("/v1/responses", openapi_extra=REQUEST_BODY, dependencies=[Depends(signed_in)])
+@models.post("/v1/responses", openapi_extra=REQUEST_BODY, dependencies=[Depends(signed_in)])
 async def create_response(request: Request) -> Response:
     """Answer an input, in the shape of OpenAI's Responses API, as one object or as a stream of named events."""
     caller = await authenticate_request(request)
@@ -93,7 +92,7 @@ async def create_response(request: Request) -> Response:
     return JSONBytes(response.to_object(), headers=turn_headers(turn))
 
 
-router.include_router(busy)
+router.include_router(models)
 
 
 @router.get("/v1/responses/{response_id}")
