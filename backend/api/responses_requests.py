@@ -165,6 +165,7 @@ def _chat_fields(wire: ResponseRequest, items: Sequence[InputItem], tools: Seque
         "response_format": _response_format(wire),
         "reasoning_effort": wire.reasoning.effort if wire.reasoning else None,
         "store": wire.store,
+        "stream": wire.stream,
         "agent_type": wire.agent_type,
         "available_tools": wire.available_tools,
         "session_id": wire.session_id or (wire.conversation.id if wire.conversation else None),

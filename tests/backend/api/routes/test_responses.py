@@ -368,9 +368,7 @@ async def test_responses_go_with_their_session(alice: AsyncOpenAI, http: httpx.A
         await alice.responses.retrieve(made.id)
 
 
-async def test_of_a_long_input_the_newest_items_are_listed(
-    alice: AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_of_a_long_input_the_newest_items_are_listed(alice: AsyncOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(responses_storage, "MAX_INPUT_BYTES", 300)
     long: Any = [{"role": "user", "content": f"{number} " + "x" * 100} for number in range(5)]
     made = await alice.responses.create(model=MODEL, input=long)
@@ -558,3 +556,26 @@ async def test_a_client_that_leaves_ends_the_tool(tmp_path: Path) -> None:
             async with asyncio.timeout(5):
                 while "cancelled slow" not in agents.toy.journal:
                     await asyncio.sleep(0.02)
+
+
+async def test_a_repeated_request_gets_the_first_ones_response(http: httpx.AsyncClient, ollama: FakeOllama) -> None:
+    once = {"Idempotency-Key": "key-1"}
+    first, second = [await http.post("/v1/responses", json={"input": "Hi"}, headers=once) for _ in range(2)]
+    assert first.json()["id"] == second.json()["id"]
+    assert len(ollama.chats) == 1
+
+
+async def test_a_file_is_described_to_the_model_and_not_kept_in_the_response(
+    http: httpx.AsyncClient, ollama: FakeOllama
+) -> None:
+    data = "data:text/plain;base64,dGhlIHNlY3JldCBpcyA0Mg=="
+    part = {"type": "input_file", "filename": "note.txt", "file_data": data}
+    message = {"role": "user", "content": [{"type": "input_text", "text": "What is in it?"}, part]}
+    first = await http.post("/v1/responses", json={"input": [message]})
+    assert first.status_code == 200, first.text
+    assert "the secret is 42" in asked(ollama)[-1][1]
+    listed = await http.get(f"/v1/responses/{first.json()['id']}/input_items")
+    check_item_list(listed.json())
+    assert "dGhlIHNlY3JldCBpcyA0Mg" not in listed.text
+    await http.post("/v1/responses", json={"input": "And now?", "previous_response_id": first.json()["id"]})
+    assert "the secret is 42" in asked(ollama)[0][1]
