@@ -1,10 +1,19 @@
-"""Hands the outcome of each client's checks to the table of conformance."""
+"""What clients are tried against, and where the outcome of their checks goes: the table of conformance."""
 
-from collections.abc import Generator
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterator
 
+import httpx
 import pytest
 
 from tests.e2e.clients.conformance import Client, Conformance
+from tests.e2e.clients.model import MODELS, OLLAMA_MODEL, Models, running_models
+from tests.e2e.launch import ROOT, environment
+
+START_TIMEOUT_S = 60
 
 CONFORMANCE = pytest.StashKey[Conformance]()
 
@@ -27,3 +36,75 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if table := session.config.stash.get(CONFORMANCE, None):
         table.save()
+
+
+@pytest.fixture(scope="session")
+def models() -> Iterator[Models]:
+    """The model servers; `models.of(NAME).script(...)` says what the next answers are."""
+    with running_models() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """The main API's process with these models, called by somebody who is signed in."""
+    data_dir = tmp_path_factory.mktemp("clients")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    env = environment(
+        data_dir / "data",
+        LLM_BACKEND="ollama,llamacpp",
+        OLLAMA_BASE_URL=models.ollama.url,
+        OLLAMA_MODEL=OLLAMA_MODEL,
+        LLAMACPP_BASE_URL=f"{models.llamacpp.url},{models.plain.url}",
+        MAIN_API_PORT=str(port),
+        TOOLS_PORT="9",
+        LOG_LEVEL="WARNING",
+    )
+    with (data_dir / "server.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "server.py"], cwd=ROOT, env=env, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not _answers(url):
+            assert process.poll() is None, (data_dir / "server.log").read_text()
+            assert time.monotonic() < deadline, "the server did not start in time"
+            time.sleep(0.1)
+        answer = httpx.post(f"{url}/api/auth/signup", json={"username": "alice", "password": "a password"}, timeout=30)
+        headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        httpx.get(f"{url}/health", timeout=5)
+    except httpx.TransportError:
+        return False
+    return True
+
+
+@pytest.fixture
+def token(server: httpx.Client) -> str:
+    """What clients call an API key."""
+    return server.headers["Authorization"].removeprefix("Bearer ")
+
+
+@pytest.fixture(autouse=True)
+def no_script_left(models: Models) -> Iterator[None]:
+    """A test that scripts more than is asked for would answer for the next one."""
+    yield
+    left = [fake for fake in (models.ollama, models.llamacpp, models.plain) if fake._script]
+    for fake in left:
+        fake._script.clear()
+    assert not left, "not all that was scripted was asked for"
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> str:
+    """Each kind of model in turn: on both backends, with a template that knows tools and without."""
+    return str(request.param)
