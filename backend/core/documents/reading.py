@@ -25,7 +25,7 @@ MAX_READ_BYTES = 2**29  # of all that is read of one document
 DESCRIBE_TIMEOUT_S = 2.0
 QUEUE_TIMEOUT_S = 20.0  # how long a file waits to be looked at, behind others
 DESCRIBE_PATIENCE_S = 1.0  # then a child stops to count, and says "at least"
-DESCRIBE_MEMORY_BYTES = 200 * 2**20
+DESCRIBE_MEMORY_BYTES = 176 * 2**20  # with what the libraries map it stays below 200 MiB
 MAX_DESCRIPTION_BYTES = 8_000  # in UTF-8: about 2,000 tokens, whatever the script
 MAX_RESTARTS = 5  # behind pages that killed their reader
 

@@ -20,6 +20,9 @@ def read(source: Source) -> Iterator[DocumentPart]:
 
 def describe(source: Source) -> Iterator[str]:
     text = source.read_text(SHOWN)
+    if not text.strip():
+        yield "It is empty."
+        return
     yield f"A text of {count_lines(source)} lines. It begins:" if len(text) == SHOWN else "The text:"
     yield text
 
