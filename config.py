@@ -108,6 +108,7 @@ class Settings(BaseSettings):
     RAG_CHUNK_SIZE: Annotated[int, Field(ge=16)] = 512  # tokens of the embedding model, capped by its window
     RAG_INDEX_TYPE: Literal["Flat", "HNSW", "IVF"] = "Flat"
     PPT_TEMPLATE: str = ""  # your own .pptx whose layouts the presentations use
+    PPT_TIMEOUT: Seconds = 300.0  # seconds for one presentation
 
     # --- Limits of each user: 0 is none. Admins can set others for a user, and makers of an API key for the key -------
     USER_REQUESTS_PER_MINUTE: Limit = 0

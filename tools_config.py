@@ -9,5 +9,6 @@ from collections.abc import Mapping
 
 TOOLS: Mapping[str, str] = {
     "python_coder": "tools.python_coder.tool:make_python_coder",
+    "ppt_maker": "tools.ppt_maker.tool:PptMaker",
     "websearch": "tools.web_search.tool:WebSearch",
 }

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel
 
 from backend.utils.atomic_files import write_atomically
 from backend.utils.paths import UnsafePath, open_beneath
 
-from .deck import Deck, Slide
+from .deck import Slide
+from .drawing_wire import FILE_MODE, Drawing, Drawn
 from .fitting import add_to_notes, fit_deck
 from .formulas import draw_formula
 from .pptx_pages import Material, Painter
@@ -21,31 +21,6 @@ from .themes import find_theme
 MAX_PICTURE_BYTES = 30 * 2**20
 MAX_PIXELS = 60_000_000
 LONGEST_SIDE = 2_400  # pixels; more than a page can show only makes files large
-FILE_MODE = 0o644
-
-
-class Drawing(BaseModel):
-    """What is to be drawn, and where it goes.
-
-    Args:
-        template: a team's file, by its path, or by its name in the workspace.
-        exact: no page may be added for what is too much.
-    """
-
-    deck: Deck
-    workspace: Path
-    file: str
-    template: Path | None = None
-    template_file: str = ""
-    exact: bool = False
-    cache: Path  # a folder that belongs to us, for what is found out about fonts
-
-
-class Drawn(BaseModel):
-    """The deck as it was drawn: pages split, texts cut, and what could not be shown named."""
-
-    deck: Deck
-    notices: list[str] = []
 
 
 def draw(drawing: Drawing, on_page: Callable[[int, int], None]) -> Drawn:

@@ -15,7 +15,8 @@ FILE_BYTES = 100 * 2**20
 
 
 def main() -> None:
-    from tools.ppt_maker.drawing import Drawing, draw
+    from tools.ppt_maker.drawing import draw
+    from tools.ppt_maker.drawing_wire import Drawing
     from tools.ppt_maker.pptx_stage import TemplateUnusable
 
     drawing = Drawing.model_validate_json(sys.stdin.buffer.read())
