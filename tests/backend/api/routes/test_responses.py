@@ -579,3 +579,65 @@ async def test_a_file_is_described_to_the_model_and_not_kept_in_the_response(
     assert "dGhlIHNlY3JldCBpcyA0Mg" not in listed.text
     await http.post("/v1/responses", json={"input": "And now?", "previous_response_id": first.json()["id"]})
     assert "the secret is 42" in asked(ollama)[0][1]
+
+
+PLACE = "tests.support.toy_tool.namesakes"
+NAMESAKES = {"websearch": f"{PLACE}:WebSearch", "python_coder": f"{PLACE}:PythonCoder", "rag": f"{PLACE}:Rag"}
+
+
+@pytest.mark.parametrize(
+    ("tool", "asks", "kind", "include"),
+    [
+        (
+            {"type": "web_search"},
+            ("websearch", {"query": "Forth"}),
+            "web_search_call",
+            "web_search_call.action.sources",
+        ),
+        ({"type": "web_search_preview"}, ("websearch", {"query": "Forth"}), "web_search_call", None),
+        (
+            {"type": "code_interpreter", "container": {"type": "auto"}},
+            ("python_coder", {"code": "6*7"}),
+            "code_interpreter_call",
+            "code_interpreter_call.outputs",
+        ),
+        (
+            {"type": "file_search", "vector_store_ids": ["handbook"]},
+            ("rag", {"query": "leave"}),
+            "file_search_call",
+            "file_search_call.results",
+        ),
+    ],
+)
+async def test_openais_own_tools_are_the_servers(
+    tmp_path: Path, tool: dict[str, Any], asks: tuple[str, dict[str, Any]], kind: str, include: str | None
+) -> None:
+    def choose(messages: list[dict[str, Any]]) -> Reply:
+        done = messages[-1]["role"] == "tool"
+        return Reply(text="It is so [1].") if done else Reply(text="", tool_calls=(asks,))
+
+    async with NativeModel() as model:
+        model.choose = choose
+        async with running_agents(tmp_path, model, tools=NAMESAKES, DEFAULT_AGENT="chat") as agents:
+            fields = {"input": "Find out.", "tools": [tool], "include": [include] if include else []}
+            events = await stream(agents.alice, **fields)
+            final = events[-1]["response"]
+            call, message = final["output"]
+            assert (call["type"], call["status"]) == (kind, "completed")
+            assert final["tools"] == [tool]
+            assert {one["function"]["name"] for one in model.chats[-1].body["tools"]} == {asks[0]}
+            if kind == "web_search_call":
+                (note,) = message["content"][0]["annotations"]
+                assert (note["type"], note["url"]) == ("url_citation", "https://bridges.example.org/")
+                told = call["action"].get("sources")
+                assert told == ([{"type": "url", "url": "https://bridges.example.org/"}] if include else None)
+            elif kind == "file_search_call":
+                assert [(result["filename"], result["text"]) for result in call["results"]] == [
+                    ("handbook.pdf", "25 days")
+                ]
+            else:
+                assert (call["code"], call["outputs"]) == ("6*7", [{"type": "logs", "logs": "42"}])
+            whole = check_response((await agents.alice.post("/v1/responses", json=fields)).json())
+            assert [item.type for item in whole.output] == [kind, "message"]
+            echoed = [{"role": "user", "content": "Find out."}, *final["output"], {"role": "user", "content": "Sure?"}]
+            assert (await agents.alice.post("/v1/responses", json={**fields, "input": echoed})).status_code == 200
