@@ -27,25 +27,26 @@ class TextEncoder:
 
     def __init__(self, head: CompletionHead, beginnings: Sequence[str], *, include_usage: bool) -> None:
         self._head = head
+        self._fields = head.fields(KIND, None)  # what is the same in every chunk
+        self._backend: BackendSelected | None = None
         self._beginnings = dict(enumerate(beginnings))
         self._offsets = [len(text) for text in beginnings]
         self._include_usage = include_usage
         self._unfinished = len(beginnings)
         self._usage = Usage()
-        self._backend: BackendSelected | None = None
 
     def encode(self, event: Event, choice: int) -> bytes:
         """The bytes for one event; none for an event that shows nothing."""
         match event:
-            case BackendSelected():
-                self._backend = self._backend or event
-                return b""
             case TextDelta(text, logprobs):
                 offset = self._offsets[choice]
                 self._offsets[choice] += len(text)
-                return self._begin(choice) + self._chunk(
-                    choice, text, logprobs=None if logprobs is None else _old_logprobs(logprobs, offset)
-                )
+                told = None if logprobs is None else _old_logprobs(logprobs, offset)
+                return self._begin(choice) + self._chunk(choice, text, logprobs=told)
+            case BackendSelected():
+                if self._backend is None:
+                    self._backend, self._fields = event, self._head.fields(KIND, event)
+                return b""
             case RunFinished(reason, usage):
                 self._unfinished -= 1
                 self._usage += usage
@@ -59,8 +60,7 @@ class TextEncoder:
             return b""
         if not self._include_usage:
             return DONE
-        fields = self._head.fields(KIND, self._backend)
-        return _frame(fields | {"choices": [], "usage": usage_object(self._usage)}) + DONE
+        return _frame(self._fields | {"choices": [], "usage": usage_object(self._usage)}) + DONE
 
     def _begin(self, choice: int) -> bytes:
         beginning = self._beginnings.pop(choice, "")
@@ -68,7 +68,7 @@ class TextEncoder:
 
     def _chunk(self, choice: int, text: str, *, logprobs: Any = None, finish_reason: str | None = None) -> bytes:
         told = {"index": choice, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
-        chunk = self._head.fields(KIND, self._backend) | {"choices": [told]}
+        chunk = self._fields | {"choices": [told]}
         return _frame(chunk | {"usage": None} if self._include_usage else chunk)
 
 
