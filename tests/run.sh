@@ -29,7 +29,7 @@ for source in backend tools config.py tools_config.py server.py tools_server.py 
     if [[ -e $source ]]; then sources+=("$source"); fi
 done
 
-section "Preparing .venv" bash start_servers.sh --install tests/requirements.txt
+section "Preparing .venv" bash start_servers.sh --install tests/requirements.txt tests/requirements-clients.txt
 printf '\n== Preparing nanocoder\n'
 if ! bash start_servers.sh --install-nanocoder; then # it comes from another registry than all the rest
     printf 'nanocoder cannot be had here: its tests are skipped.\n'

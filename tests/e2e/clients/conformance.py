@@ -56,6 +56,10 @@ class Conformance:
                 client = Client(**entry["client"])
                 self._records[client.name] = Record(client, entry["checks"], entry["reasons"])
 
+    def forget(self, client: Client) -> None:
+        """All of its checks are about to be made again."""
+        self._records.pop(client.name, None)
+
     def report(self, client: Client, check: str, outcome: Outcome, reason: str = "") -> None:
         record = self._records.get(client.name)
         if record is None or record.client.version != client.version:

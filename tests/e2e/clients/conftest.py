@@ -18,11 +18,25 @@ START_TIMEOUT_S = 60
 CONFORMANCE = pytest.StashKey[Conformance]()
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A run of whole modules replaces what is known of their clients; a run of some tests adds to it."""
+    if session.config.option.keyword or any("::" in argument for argument in session.config.args):
+        return
+    table = session.config.stash.setdefault(CONFORMANCE, Conformance())
+    for client in {client for item in session.items if (client := _client_of(item))}:
+        table.forget(client)
+
+
+def _client_of(item: pytest.Item) -> Client | None:
+    client = getattr(getattr(item, "module", None), "CLIENT", None)
+    return client if isinstance(client, Client) else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    client = getattr(getattr(item, "module", None), "CLIENT", None)
-    if isinstance(client, Client) and (report.when == "call" or report.failed):
+    client = _client_of(item)
+    if client and (report.when == "call" or report.failed):
         table = item.config.stash.setdefault(CONFORMANCE, Conformance())
         check = item.nodeid.partition("::")[2]
         if report.skipped:  # an xfailed test is reported as skipped, too

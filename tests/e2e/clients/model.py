@@ -114,7 +114,9 @@ def _decide(schema: dict[str, Any], messages: list[dict[str, Any]], question: st
     has_result = '<data from="' in message_text(messages[-1])
     if has_result and any(option.get("properties", {}).get("tool") == {"type": "null"} for option in options):
         return {"tool": None}
-    return fill(schema, question) if schema else {"echo": question}
+    if schema:
+        return fill(schema, question)
+    return dict.fromkeys(re.findall(r"'(\w+)'", question), question) or {"echo": question}
 
 
 def _format_of(body: dict[str, Any]) -> dict[str, Any] | None:

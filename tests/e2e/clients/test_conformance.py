@@ -31,3 +31,11 @@ def test_a_new_version_begins_anew(tmp_path: Path) -> None:
     table.report(OLD, "test_chat", "passed")
     table.report(NEW, "test_tools", "passed")
     assert table.table().splitlines()[2:] == ["| a client | 1.1 | 1 | chat, tools | – |"]
+
+
+def test_what_is_tried_anew_is_forgotten_first(tmp_path: Path) -> None:
+    table = Conformance(tmp_path / "clients.json")
+    table.report(OLD, "test_that_is_gone", "failed")
+    table.forget(OLD)
+    table.report(OLD, "test_chat", "passed")
+    assert table.table().splitlines()[2:] == ["| a client | 1.0 | 1 | chat | – |"]
