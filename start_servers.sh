@@ -81,10 +81,14 @@ check_alive() { # end with the last words of a child that has ended
     done
 }
 
-revive_engine() { # start it again at its address: a model in the middle of an answer may bring it down
+revive_engine() { # start it again at its address, should it die; what ended it is said here and in its log
     [[ $ENGINE ]] && ! kill -0 "${pids[0]}" 2>/dev/null || return 0
     ((++revivals <= MAX_REVIVALS)) || return 0 # check_alive tells its last words
-    say "The engine has ended: starting it again."
+    local status=0 reason
+    wait "${pids[0]}" || status=$?
+    reason="exit code $status"
+    ((status <= 128)) || reason="killed by SIG$(kill -l "$status")"
+    say "$(date --iso-8601=seconds) The engine has ended ($reason): starting it again." | tee -a "$(log_of engine)"
     start engine env EMBEDDED_LLM_PORT="${EMBEDDED_LLM_URL##*:}" "$PYTHON" -m backend.core.llm.embedded >/dev/null
     pids[0]=${pids[-1]}
     unset 'pids[-1]' 'names[-1]'
@@ -257,8 +261,7 @@ plan=$(timeout 60 "$PYTHON" -m backend.preflight) || exit 1
 eval "$plan" # MAIN_API_PORT TOOLS_PORT MAIN_URL TOOLS_URL LOGS ENGINE
 export MAIN_API_PORT TOOLS_PORT
 
-trim_log "$LOGS/tools.log" 0
-trim_log "$LOGS/main.log" 0
+for name in engine tools main; do trim_log "$LOGS/$name.log" 0; done
 
 if [[ $ENGINE ]]; then
     prepare_engine
@@ -309,6 +312,5 @@ while true; do
     run sleep 1
     revive_engine
     check_alive
-    trim_log "$LOGS/tools.log"
-    trim_log "$LOGS/main.log"
+    for name in engine tools main; do trim_log "$LOGS/$name.log"; done
 done

@@ -92,7 +92,7 @@ def test_what_it_started_ends_even_when_the_script_is_killed(tmp_path: Path) -> 
 def test_an_engine_that_dies_is_started_again_at_its_address_a_few_times(tmp_path: Path) -> None:
     with launch(tmp_path / "data") as copy:
         first = copy.pid("backend.core.llm.embedded")
-        os.kill(first, signal.SIGKILL)
+        os.kill(first, signal.SIGABRT)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             states = {b["name"]: b["state"] for b in httpx.get(f"{copy.main_url}/health").json()["backends"]}
@@ -101,6 +101,9 @@ def test_an_engine_that_dies_is_started_again_at_its_address_a_few_times(tmp_pat
             time.sleep(0.2)
         assert copy.script.poll() is None
         assert copy.pid("backend.core.llm.embedded") != first
+        log = (copy.data_dir / "logs" / "engine.log").read_text()
+        assert "Fatal Python error: Aborted" in log
+        assert "The engine has ended (killed by SIGABRT)" in log
         assert states["embedded"] == "up"
 
 

@@ -7,11 +7,13 @@ at `EMBEDDED_LLM_URL`. What this process says:
 
 - stdout: one line, its address, as soon as the model answers;
 - stderr: one line, and a non-zero exit, when it cannot start;
-- DATA_DIR/logs/engine.log: whatever the engine itself writes, begun anew at each start.
+- DATA_DIR/logs/engine.log: whatever the engine itself writes, and where its code was when it crashed. It is added to;
+  whoever starts it again and again sees to its size.
 
 It ends with the process that started it, so that no model stays in memory by accident.
 """
 
+import faulthandler
 import importlib.util
 import os
 import re
@@ -112,12 +114,16 @@ def check_port(port: int) -> None:
 
 
 def send_chatter_to(log: Path) -> tuple[TextIO, TextIO]:
-    """Point file descriptors 1 and 2, which the engine writes to from C, at the log; return what they were."""
+    """Point file descriptors 1 and 2, which the engine writes to from C, at the log; return what they were.
+
+    What a crash has to say is written there as well.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     stdout, stderr = os.fdopen(os.dup(1), "w"), os.fdopen(os.dup(2), "w")
-    with log.open("wb") as file:
+    with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    faulthandler.enable(file=2)
     return stdout, stderr
 
 

@@ -126,6 +126,14 @@ def test_what_the_engine_has_to_say_goes_to_its_log(tmp_path: Path) -> None:
     assert "gguf" in log.read_text().lower()
 
 
+def test_a_crash_is_told_in_the_log_and_the_next_start_leaves_it_there(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as (process, _):
+        process.send_signal(signal.SIGSEGV)
+        assert process.wait(timeout=10) == -signal.SIGSEGV
+    with running_engine(tmp_path):
+        assert "Segmentation fault" in (tmp_path / "logs" / "engine.log").read_text()
+
+
 def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path) -> None:
     letter = tmp_path / "letter.txt"
     letter.write_text("Dear model,")
