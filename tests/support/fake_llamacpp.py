@@ -36,6 +36,7 @@ class FakeLlamaCpp(FakeModelServer):
         self.supports_tools = supports_tools
         self.vision = vision
         self.api_key = api_key
+        self.template = "{% for message in messages %}…{% endfor %}"
         self.loading = False  # true: 503 everywhere, as in the first seconds of a big model
 
     def routes(self) -> list[web.RouteDef]:
@@ -74,7 +75,7 @@ class FakeLlamaCpp(FakeModelServer):
             "total_slots": 4,
             "model_alias": self.model,
             "modalities": {"vision": self.vision, "audio": False},
-            "chat_template": "{% for message in messages %}…{% endfor %}",
+            "chat_template": self.template,
             "build_info": "b0-unknown",
         }
         if self.supports_tools is not None:

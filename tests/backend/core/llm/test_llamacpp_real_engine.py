@@ -3,13 +3,17 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import aiohttp
 import pytest
+from jsonschema import validate
 
+from backend.agents.plan import plan_schema
 from backend.core.errors import BadRequest, ContextOverflow
 from backend.core.events import Completed
 from backend.core.llm.base import ResponseFormat, Sampling
+from backend.core.llm.grammar import write_grammar
 from backend.core.llm.llamacpp import LlamaCpp
 from backend.core.messages import ImagePart, Message, ToolCall
 from tests.support.engine import running_engine
@@ -59,6 +63,41 @@ async def test_an_answer_fits_the_schema(backend: LlamaCpp) -> None:
     sampling = Sampling(temperature=0, max_tokens=60, seed=1)
     events = await events_of(backend, ask(QUESTION, sampling=sampling, response_format=ResponseFormat(schema)))
     assert json.loads(text_of(events))["action"] in {"search", "answer"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {"type": "string", "maxLength": 8}, "b": {"type": ["integer", "null"]}}},
+        {"type": "object", "properties": {'a\n"é': {"const": 'b\\"\n'}}, "required": ['a\n"é']},
+        {"type": "object", "properties": {"x": {"type": "number"}, "y": {"type": "boolean"}}, "required": ["y"]},
+        {"type": "array", "items": {"enum": ["on", 7, None]}, "minItems": 2, "maxItems": 3},
+        {"type": "array", "items": {"type": "string", "maxLength": 3}, "maxItems": 2},
+        {"anyOf": [{"type": "object", "additionalProperties": False}, {"type": "array", "maxItems": 0}]},
+        plan_schema(["search"], 4),
+    ],
+)
+async def test_the_engine_understands_our_grammars(backend: LlamaCpp, schema: dict[str, Any]) -> None:
+    assert write_grammar(schema)
+    sampling = Sampling(temperature=0.7, max_tokens=200, seed=3)
+    events = await events_of(backend, ask(QUESTION, sampling=sampling, response_format=ResponseFormat(schema)))
+    completed = events[-1]
+    assert isinstance(completed, Completed)
+    if completed.finish_reason == "stop":
+        validate(json.loads(text_of(events)), schema)
+
+
+async def test_what_a_model_wrote_under_a_grammar_is_in_the_cache_when_it_is_sent_back(backend: LlamaCpp) -> None:
+    schema = {"type": "object", "properties": {"action": {"const": "search"}}, "required": ["action"]}
+    asked = (Message("system", 'Reply with JSON alone: ```json\n{\n  "action": "search"\n}\n```'), QUESTION)
+    events = await events_of(backend, ask(*asked, sampling=GREEDY, response_format=ResponseFormat(schema)))
+    first = events[-1]
+    said = Message("assistant", text_of(events))
+    *_, second = await events_of(backend, ask(*asked, said, Message("user", "Go on."), sampling=GREEDY))
+    assert isinstance(first, Completed)
+    assert isinstance(second, Completed)
+    # All that was read and written, but for the token that ended it.
+    assert second.usage.cached_tokens >= first.usage.prompt_tokens + first.usage.completion_tokens - 2
 
 
 async def test_a_prompt_that_is_too_long_is_an_error_with_both_counts(backend: LlamaCpp) -> None:
