@@ -6,6 +6,7 @@ calls a step costs, and how much of each prompt the engine had already read.
 
 import asyncio
 import json
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ QUESTIONS = (
     "안녕하세요, 오늘 기분이 어때요?",
 )
 AGENTS = ("chat", "react", "plan_execute", "auto")
-MAX_TOKENS = 48
+MAX_TOKENS = 32
 AT_ONCE = 2
 DEADLINE_S = 180.0
 
@@ -41,7 +42,7 @@ async def measure(runs: int, agents: Sequence[str] = AGENTS) -> None:
         flush=True,
     )
     with tempfile.TemporaryDirectory() as folder, running_engine(Path(folder), context=4096, slots=4) as url:
-        changes = {"LLM_BACKEND": "llamacpp", "LLAMACPP_BASE_URL": url, "AGENT_MAX_SECONDS": 120, "PLAN_MAX_STEPS": 4}
+        changes = {"LLM_BACKEND": "llamacpp", "LLAMACPP_BASE_URL": url, "AGENT_MAX_SECONDS": 120, "PLAN_MAX_STEPS": 3}
         async with running_agents(Path(folder), tools=TOYS, **changes) as server:
             server.alice.timeout = DEADLINE_S
             for agent in agents:
@@ -78,6 +79,7 @@ async def _ask(server: RunningAgents, agent: str, questions: Iterator[str], tall
             tally["malformed"] += stream.reasoning.count("the model is asked again")
         except Exception as error:  # counted, and the others are still to be measured
             tally[type(error).__name__] += 1
+            print(f"{agent}, {question!r}: {error!r:.500}", file=sys.stderr)
     return time.monotonic() - started
 
 
