@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from backend.core.documents.reading import DocumentReaders
-from backend.core.errors import NotFound, Unavailable, Unprocessable
+from backend.core.errors import ApiError, NotFound, Unavailable, Unprocessable
 from backend.utils.clean_text import clean_text
 from config import Settings
 
@@ -78,7 +78,7 @@ class Collections:
         self._improvements: dict[Path, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
-        (self._data_dir / "rag").mkdir(parents=True, exist_ok=True)
+        await self._threads.run((self._data_dir / "rag").mkdir, parents=True, exist_ok=True)
 
     async def close(self) -> None:
         for task in self._improvements.values():
@@ -238,7 +238,7 @@ class Collections:
         if not text:
             return []
         embedded = await self._embedder.embed([text], prompt="query")
-        wanted = Query(text, embedded.vectors[0], min(limit, MAX_RESULTS), _matches(documents, where), around)
+        wanted = Query(text, embedded.vectors[0], max(1, min(limit, MAX_RESULTS)), _matches(documents, where), around)
         opened = [(one, self._open(one)) for one in found.values()]
         passages = await self._threads.run(retrieve, opened, wanted)
         for one in opened:
@@ -287,10 +287,13 @@ class Collections:
             self._uploads.release()
 
     async def _settle(self, collection: Collection, opened: OpenCollection) -> None:
-        """Have the indexes follow a change, so that no search has to."""
-        if not await self._bulk.run(opened.is_stale):
-            await self._bulk.run(opened.synchronize)
-            self._improve_if_worth(self._catalog.folder(collection), opened)
+        """Have the indexes follow a change, so that no search has to. The change itself is made whatever comes here."""
+        try:
+            if not await self._bulk.run(opened.is_stale):
+                await self._bulk.run(opened.synchronize)
+                self._improve_if_worth(self._catalog.folder(collection), opened)
+        except ApiError as error:
+            log.warning("rag: the indexes will follow later: %s", error)
 
     def _improve_if_worth(self, folder: Path, opened: OpenCollection) -> None:
         if opened.wants_better_index and folder not in self._improvements:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .dense import Scored
 from .store import StoredChunk
 
-RANK_CONSTANT = 60
+RANK_CONSTANT = 20  # a first place counts for more than with the usual 60, and measures better
 LEXICAL_WEIGHT = 1.0  # of the word ranking, beside the 1 of the vectors
 SAME_WORDS = 0.9  # of two passages, from which on they say the same
 

@@ -3,8 +3,8 @@
     reader (a process) -> blocks -> Chunker (a thread) -> chunks -> Embedder (a process) -> vectors -> Store
 
 While a group of chunks is embedded, the next one is read and cut. Until the transaction at the end nothing of a
-document is to be seen; its copy of the file is named by the document's id, and one that no document names is a leftover of an
-upload that was killed: the next upload into the collection removes it (`remove_leftovers`).
+document is to be seen. Its copy of the file is named by the document's id, and one that no document names is a leftover
+of an upload that was killed: the next upload into the collection removes it (`remove_leftovers`).
 """
 
 import asyncio

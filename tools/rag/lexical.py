@@ -23,16 +23,25 @@ from backend.core.errors import StorageFailed, Unavailable
 from backend.utils.atomic_files import write_atomically
 
 from .dense import Scored
-from .store import Changes, Mark
+from .store import Changes, Mark, Store
 
 FORMAT = 1  # goes up when the words are cut in another way
-WEIGHTS = {"text": 1.0, "section": 0.5, "title": 0.3}
+WEIGHTS = {"text": 1.0, "section": 0.5, "title": 0.5}
 MAX_TERMS = 64  # of a query: the first different ones
 MAX_WORD = 40  # characters; longer ones are no words
 WRITER_BYTES = 30_000_000
 LOCK_WAIT_S = 10.0
 MARK_FILE = "mark.json"
 
+# Words that questions are made of, and that say nothing about what is asked for.
+_WORD = re.compile(r"\w+")
+_QUESTION_WORDS = frozenset(
+    _WORD.findall(
+        "a an and are as at be been but by can do does for from had has have how i in into is it me no not of on or "
+        "please such tell than that the their then there these they this to us was we were what when where which who "
+        "whose why will with you your"
+    )
+)
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 
 Text = tuple[int, int, str, str, str]  # chunk, document, title, section, text
@@ -54,39 +63,21 @@ class LexicalIndex:
         with self._locked():
             self._open()
 
-    def follow(self, changes: Changes, texts: Iterable[Text]) -> None:
-        """Apply what has changed since `mark`; `texts` are the new chunks."""
+    def follow(self, store: Store) -> Mark:
+        """Apply what has changed in the store since `mark`; returns how far it is now."""
         with self._locked(), _translated():
-            if self._read_mark() != self.mark:  # another process was faster; what it did is done again, and no harm
+            if self._read_mark() != self.mark:  # another process has written, or broke off in the middle
                 self._open()
-            (self._folder / MARK_FILE).unlink(missing_ok=True)  # until all is done
-            writer = self._index.writer(WRITER_BYTES, 1)
-            try:
-                if changes.from_scratch:
-                    writer.delete_all_documents()
-                for first, last in changes.removed:
-                    writer.delete_documents_by_query(self._between(first, last))
-                writer.delete_documents_by_query(self._between(changes.added_behind + 1, changes.mark.last_chunk))
-                for chunk, document, title, section, text in texts:
-                    writer.add_document(
-                        tantivy.Document(
-                            chunk=chunk,
-                            document=document,
-                            title=[_space(title)],
-                            section=[_space(section)],
-                            text=[_space(text)],
-                        )
-                    )
-                writer.commit()
-            finally:
-                writer.wait_merging_threads()
-            self._index.reload()
-            self._searcher = self._index.searcher()
-            self.mark = changes.mark
-            self._write_mark()
+            changes = store.changes_since(self.mark)
+            if changes.mark.generation != self.mark.generation:
+                (self._folder / MARK_FILE).unlink(missing_ok=True)  # until all is done
+                self._write(changes, store.texts(changes))
+                self.mark = changes.mark
+                write_atomically(self._folder / MARK_FILE, json.dumps(self._describe()).encode())
+            return self.mark
 
     def search(self, query: str, limit: int, documents: Sequence[int] | None = None) -> list[Scored]:
-        terms = list(dict.fromkeys(self._analyzer.analyze(_space(query))))[:MAX_TERMS]
+        terms = self._terms(query)
         if not terms or not self._searcher.num_docs:
             return []
         wanted = Query.boolean_query([(Occur.Should, self._anywhere(term)) for term in terms])
@@ -107,6 +98,11 @@ class LexicalIndex:
         with _translated():
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _terms(self, query: str) -> list[str]:
+        words = dict.fromkeys(_WORD.findall(query.casefold()))
+        telling = [word for word in words if word not in _QUESTION_WORDS] or list(words)
+        return list(dict.fromkeys(self._analyzer.analyze(_space(" ".join(telling)))))[:MAX_TERMS]
+
     def _anywhere(self, term: str) -> Query:
         return Query.boolean_query(
             [
@@ -117,6 +113,23 @@ class LexicalIndex:
 
     def _between(self, first: int, last: int) -> Query:
         return Query.range_query(self._schema, "chunk", tantivy.FieldType.Integer, first, last)
+
+    def _write(self, changes: Changes, texts: Iterable[Text]) -> None:
+        writer = self._index.writer(WRITER_BYTES, 1)
+        try:
+            if changes.from_scratch:
+                writer.delete_all_documents()
+            for first, last in changes.removed:
+                writer.delete_documents_by_query(self._between(first, last))
+            for chunk, document, title, section, text in texts:
+                parts = {"title": title, "section": section, "text": text}
+                spaced = {field: [_space(part)] for field, part in parts.items()}
+                writer.add_document(tantivy.Document(chunk=chunk, document=document, **spaced))
+            writer.commit()
+        finally:
+            writer.wait_merging_threads()
+        self._index.reload()
+        self._searcher = self._index.searcher()
 
     def _open(self) -> None:
         mark = self._read_mark()
@@ -149,9 +162,9 @@ class LexicalIndex:
             pass
         return None
 
-    def _write_mark(self) -> None:
-        mark = {"format": FORMAT, "generation": self.mark.generation, "last_chunk": self.mark.last_chunk}
-        write_atomically(self._folder / MARK_FILE, json.dumps(mark | {"files": self._sizes()}).encode())
+    def _describe(self) -> dict[str, Any]:
+        place = {"generation": self.mark.generation, "last_chunk": self.mark.last_chunk}
+        return {"format": FORMAT, "files": self._sizes()} | place
 
     def _sizes(self) -> dict[str, int]:
         return {

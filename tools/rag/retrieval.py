@@ -1,8 +1,8 @@
 """From a query to passages, over one or several collections.
 
 The words are looked up and the query is embedded; each collection says what its two indexes find, and one ranking
-is made of it all. The best chunks become passages: chunks that follow each other are joined, and what another document says
-in nearly the same words is only named. Blocks.
+is made of it all. The best chunks become passages: chunks that follow each other are joined, and what another document
+says in nearly the same words is only named. Blocks.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.core.errors import ApiError, Conflict, Unavailable
+from backend.core.errors import ApiError, Conflict, StorageFailed, Unavailable
 
 from .dense import EXACT_BELOW, DenseIndex, IndexType, Scored, load_index
 from .embedder import ModelInfo, Vectors
@@ -108,7 +108,10 @@ class OpenCollection:
                 kept = load_index(self._kept_index, self._kind, self._model.dimension, self._model.fingerprint)
                 self._dense = kept or self._dense
             generation = self._follow_vectors()
-            self._in_step = min(generation, self._follow_words())
+            try:
+                self._in_step = min(generation, self._follow_words())
+            except StorageFailed as error:  # vectors alone do until there is room again
+                log.warning("rag: a word index cannot be written: %s", error)
 
     def improve(self) -> None:
         """Make the approximate index from the store, and put it in place of the one in use."""
@@ -157,15 +160,13 @@ class OpenCollection:
 
     def _follow_words(self) -> int:
         self._lexical = self._lexical or LexicalIndex(self._lexical_folder)
-        changes = self.store.changes_since(self._lexical.mark)
-        if changes.mark.generation != self._lexical.mark.generation:
-            self._lexical.follow(changes, self.store.texts(changes))
-        return self._lexical.mark.generation
+        return self._lexical.follow(self.store).generation
 
     def _search_words(self, query: str, limit: int, documents: Sequence[int] | None) -> list[Scored]:
         """What the word index finds; a broken one is made anew, once."""
+        if self._lexical is None:
+            return []
         try:
-            assert self._lexical
             return self._lexical.search(query, limit, documents)
         except ApiError:
             log.exception("rag: a word index is broken: it is made anew")

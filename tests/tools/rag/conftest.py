@@ -1,0 +1,54 @@
+"""Collections over a small model with random weights: words are found, and vectors are merely there."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.core.documents.reading import DocumentReaders
+from config import Settings
+from tests.support.tiny_bert import make_tiny_bert
+from tools.rag.collections import Collections
+from tools.rag.embedder import Embedder
+
+OpenCollections = Callable[..., AbstractAsyncContextManager[Collections]]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_bert(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@asynccontextmanager
+async def opened_collections(data_dir: Path, model: Path, **settings: Any) -> AsyncIterator[Collections]:
+    given = Settings(DATA_DIR=data_dir, RAG_EMBEDDING_MODEL=str(model), **settings)
+    embedder = Embedder(given.RAG_EMBEDDING_MODEL, threads=1)
+    await embedder.start()
+    collections = Collections(given, embedder, DocumentReaders())
+    await collections.start()
+    try:
+        yield collections
+    finally:
+        await collections.close()
+        await embedder.close()
+
+
+@pytest.fixture
+async def collections(tmp_path: Path, tiny_model: Path) -> AsyncIterator[Collections]:
+    async with opened_collections(tmp_path / "data", tiny_model) as opened:
+        yield opened
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Make a file of a name with a text, to be added."""
+
+    def write_file(name: str, text: str) -> Path:
+        path = tmp_path / "files" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write_file
