@@ -27,7 +27,7 @@ KINDS = {DocumentInfo: "info", Block: "block", Problem: "problem", PageRead: "pa
 MAX_BLOCK = 100_000  # characters; longer ones are cut into several
 MAX_TITLE = 300
 BATCH_CHARACTERS = 2**15
-NICENESS = 5  # a server that answers chats goes first
+NICENESS = 5  # nobody waits for it as somebody waits for an answer
 
 
 def main() -> None:
@@ -40,11 +40,11 @@ def main() -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (most, most))
-    os.nice(NICENESS)
     logging.disable()
     warnings.simplefilter("ignore")
     source = Source(Path(asked["path"]), asked["name"], asked.get("first_page", 1))
     if asked["do"] == "read":
+        os.nice(NICENESS)
         _write_batches(_read(source))
     else:
         deadline = time.monotonic() + asked["patience_s"]

@@ -19,11 +19,12 @@ from backend.utils.clean_text import clean_text
 
 CHILD = Path(__file__).with_name("child.py")
 READ_TIMEOUT_S = 600.0
+READ_QUEUE_TIMEOUT_S = 3600.0  # behind documents whose readers take their time with what they get
 PAGE_TIMEOUT_S = 60.0
 READ_MEMORY_BYTES = 2**30
 MAX_READ_BYTES = 2**29  # of all that is read of one document
 DESCRIBE_TIMEOUT_S = 2.0
-QUEUE_TIMEOUT_S = 20.0  # how long a file waits to be looked at, behind others
+DESCRIBE_QUEUE_TIMEOUT_S = 20.0
 DESCRIBE_PATIENCE_S = 1.0  # then a child stops to count, and says "at least"
 DESCRIBE_MEMORY_BYTES = 176 * 2**20  # with what the libraries map it stays below 200 MiB
 MAX_DESCRIPTION_BYTES = 8_000  # in UTF-8: about 2,000 tokens, whatever the script
@@ -45,9 +46,9 @@ class DocumentReaders:
     """
 
     def __init__(self, at_once: int = 2) -> None:
-        self._reading = Children(at_once)
-        self._describing = Children(at_once)
-        self._places = asyncio.Semaphore(at_once)  # waiting for one is not counted as looking
+        self._children = Children(2 * at_once)
+        self._reading = asyncio.Semaphore(at_once)
+        self._describing = asyncio.Semaphore(at_once)
 
     async def read(
         self, path: Path, name: str, *, timeout_s: float = READ_TIMEOUT_S
@@ -60,25 +61,30 @@ class DocumentReaders:
         Args:
             timeout_s: how long a reader may be waited for; the caller's own time between two parts is not counted.
         """
-        first_page, pages = 1, 0
-        for _ in range(MAX_RESTARTS + 1):
-            page = first_page
-            asked = _ask("read", path, name, READ_MEMORY_BYTES, timeout_s) | {"first_page": first_page}
+        if not await _take(self._reading, READ_QUEUE_TIMEOUT_S):
+            yield Problem("It was not read: too many documents were being read for too long.")
+            return
+        try:
+            async with aclosing(self._read(path, name, timeout_s)) as parts:
+                async for part in parts:
+                    yield part
+        finally:
+            self._reading.release()
+
+    async def _read(self, path: Path, name: str, timeout_s: float) -> AsyncGenerator[DocumentPart, None]:
+        page, pages = 1, 0  # the page that is being read, and how many there are
+        for attempt in range(MAX_RESTARTS + 1):
+            asked = _ask("read", path, name, READ_MEMORY_BYTES, timeout_s) | {"first_page": page}
             try:
-                async with aclosing(
-                    self._reading.stream(
-                        CHILD, asked, timeout_s=timeout_s, value_timeout_s=PAGE_TIMEOUT_S, max_bytes=MAX_READ_BYTES
-                    )
-                ) as batches:
-                    async for batch in batches:
-                        for part in _parse(batch):
-                            if isinstance(part, DocumentInfo):
-                                pages = part.pages or 0
-                                if first_page > 1:
-                                    continue
-                            elif isinstance(part, PageRead):
-                                page = part.page + 1
-                            yield part
+                async with aclosing(self._stream(asked, timeout_s)) as parts:
+                    async for part in parts:
+                        if isinstance(part, DocumentInfo):
+                            pages = part.pages or 0
+                            if attempt:  # it is known already
+                                continue
+                        elif isinstance(part, PageRead):
+                            page = part.page + 1
+                        yield part
                 return
             except ChildFailed as failure:
                 if page > pages:
@@ -86,10 +92,21 @@ class DocumentReaders:
                     return
                 yield Problem(f"The page cannot be read: {failure}.", page)
                 yield PageRead(page, pages)
-                if page == pages:
+                page += 1
+                if page > pages:
                     return
-                first_page = page + 1
-        yield Problem("Too many pages cannot be read: the rest is left out.", first_page)
+        yield Problem("Too many pages cannot be read: the rest is left out.", page)
+
+    async def _stream(self, asked: dict[str, Any], timeout_s: float) -> AsyncGenerator[DocumentPart, None]:
+        """Raises: ChildFailed"""
+        async with aclosing(
+            self._children.stream(
+                CHILD, asked, timeout_s=timeout_s, value_timeout_s=PAGE_TIMEOUT_S, max_bytes=MAX_READ_BYTES
+            )
+        ) as batches:
+            async for batch in batches:
+                for part in _parse(batch):
+                    yield part
 
     async def describe(self, path: Path, name: str, media_type: str, *, max_bytes: int = MAX_DESCRIPTION_BYTES) -> str:
         """What a person would say of a file at first sight, with the beginning of what is in it: marked as data."""
@@ -104,17 +121,24 @@ class DocumentReaders:
     async def _look(self, path: Path, name: str, max_characters: int) -> str:
         asked = _ask("describe", path, name, DESCRIBE_MEMORY_BYTES, DESCRIBE_TIMEOUT_S)
         asked |= {"patience_s": DESCRIBE_PATIENCE_S, "max_characters": max_characters}
+        if not await _take(self._describing, DESCRIBE_QUEUE_TIMEOUT_S):
+            return "It was not looked at: the server is too busy."
         try:
-            async with asyncio.timeout(QUEUE_TIMEOUT_S):
-                await self._places.acquire()
-        except TimeoutError:
-            return "It could not be looked at: the server is too busy."
-        try:
-            return clean_text(str((await self._describing.run(CHILD, asked, timeout_s=DESCRIBE_TIMEOUT_S))["text"]))
+            return clean_text(str((await self._children.run(CHILD, asked, timeout_s=DESCRIBE_TIMEOUT_S))["text"]))
         except (ChildFailed, TypeError, KeyError):
             return "It cannot be read."
         finally:
-            self._places.release()
+            self._describing.release()
+
+
+async def _take(places: asyncio.Semaphore, timeout_s: float) -> bool:
+    """Wait for a place, which is not counted as the time that a file takes."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await places.acquire()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _ask(what: str, path: Path, name: str, memory_bytes: int, timeout_s: float) -> dict[str, Any]:

@@ -82,4 +82,6 @@ def _office_of(source: Source) -> str:
     for name, format_ in OFFICE.items():
         if name in names:
             return format_
+    if "mimetype" in names:
+        raise Unreadable("It is an OpenDocument file or an e-book. Save it as PDF, or for Word, Excel or PowerPoint.")
     raise Unreadable("It is an archive. Send the files that are in it.")
