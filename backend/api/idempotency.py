@@ -69,17 +69,6 @@ class _Recording:
     error: Exception | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # a new one for each change
 
-    async def send(self, message: Message) -> None:
-        """Record what a response sends."""
-        if message["type"] == "http.response.start":
-            self.start = message
-        elif body := message.get("body", b""):
-            self.size += len(body)
-            if self.size > MAX_ANSWER_BYTES:
-                raise ApiError("The answer is too long to be kept for its Idempotency-Key. Ask for less, or send none.")
-            self.chunks.append(body)
-        self.tell()
-
     def tell(self) -> None:
         self.changed.set()
         self.changed = asyncio.Event()
@@ -96,6 +85,7 @@ class Repeats:
         self._stall_s = stall_s
         self._recordings: dict[_Name, _Recording] = {}  # the oldest first
         self._running: dict[_Name, asyncio.Task[None]] = {}
+        self._bytes = 0  # of all recordings
 
     async def answer(self, request: Request, username: str, handle: Handle) -> Response:
         """The recorded answer to a request that carries a key, or the one that `handle` gives now.
@@ -132,16 +122,26 @@ class Repeats:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, name: _Name, recording: _Recording, request: Request, handle: Handle) -> None:
+        async def record(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                recording.start = message
+            elif body := message.get("body", b""):
+                recording.size += len(body)
+                self._bytes += len(body)
+                self._check_size(recording)
+                recording.chunks.append(body)
+            recording.tell()
+
         try:
             response = await handle(request)
-            await response(request.scope, request.receive, recording.send)
+            await response(request.scope, request.receive, record)
         except asyncio.CancelledError:
             recording.error = Unavailable("The server is shutting down.")
             raise
         except Exception as error:  # whatever it is, those who wait for the answer are told of it
             recording.error = error
             if not (isinstance(error, ApiError) and error.has_acted):
-                self._recordings.pop(name, None)
+                self._forget(name)
         finally:
             recording.has_ended = True
             recording.tell()
@@ -153,26 +153,43 @@ class Repeats:
             if now - recording.begun_at < KEEP_S:
                 break
             if recording.has_ended:
-                del self._recordings[name]
+                self._forget(name)
 
     def _make_room(self, username: str) -> None:
-        ended = [name for name, recording in self._recordings.items() if recording.has_ended]
-        own = [name for name in ended if name.username == username]
-        of_user = sum(name.username == username for name in self._recordings)
-        size = sum(recording.size for recording in self._recordings.values())
-        while of_user >= MAX_OF_USER or len(self._recordings) >= MAX_ANSWERS or size >= MAX_TOTAL_BYTES:
-            candidates = own if of_user >= MAX_OF_USER else ended
-            if not candidates:
-                raise TooManyRequests(
-                    "Too many requests with an Idempotency-Key are being answered. Wait for one to end.",
-                    retry_after_s=BUSY_RETRY_S,
-                )
-            name = candidates[0]
-            size -= self._recordings.pop(name).size
-            ended.remove(name)
-            if name.username == username:
-                own.remove(name)
-                of_user -= 1
+        """
+        Raises:
+            TooManyRequests: all that are kept are still being answered.
+        """
+        is_full = sum(name.username == username for name in self._recordings) >= MAX_OF_USER
+        is_full = is_full and not self._forget_oldest(username)
+        if is_full or (len(self._recordings) >= MAX_ANSWERS and not self._forget_oldest()):
+            raise TooManyRequests(
+                "Too many requests with an Idempotency-Key are being answered. Wait for one to end.",
+                retry_after_s=BUSY_RETRY_S,
+            )
+
+    def _check_size(self, recording: _Recording) -> None:
+        """
+        Raises:
+            ApiError: the recording cannot be kept.
+        """
+        is_full = recording.size > MAX_ANSWER_BYTES
+        while not is_full and self._bytes > MAX_TOTAL_BYTES:
+            is_full = not self._forget_oldest()
+        if is_full:
+            raise ApiError("The answer is too long to be kept for its Idempotency-Key. Ask for less, or send none.")
+
+    def _forget_oldest(self, username: str | None = None) -> bool:
+        """Whether there was one that has ended, of this user or of anybody."""
+        for name, recording in self._recordings.items():
+            if recording.has_ended and username in (None, name.username):
+                self._forget(name)
+                return True
+        return False
+
+    def _forget(self, name: _Name) -> None:
+        if recording := self._recordings.pop(name, None):
+            self._bytes -= recording.size
 
 
 class _Replay(Response):

@@ -55,8 +55,8 @@ def is_ui_task(headers: Mapping[str, str], prompt: str) -> bool:
     prompt = prompt.lstrip()
     if TASK in headers or prompt.startswith(TITLE_PROMPTS):
         return True
-    task = prompt.removeprefix(TASK_PROMPT)
-    return task is not prompt and not task.lstrip().startswith(QUESTION_IN_TASK_PROMPT)
+    is_task = prompt.startswith(TASK_PROMPT)
+    return is_task and not prompt.removeprefix(TASK_PROMPT).lstrip().startswith(QUESTION_IN_TASK_PROMPT)
 
 
 def is_temporary(headers: Mapping[str, str]) -> bool:

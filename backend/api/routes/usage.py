@@ -23,7 +23,7 @@ LastDay = Annotated[datetime.date | None, Query(alias="to", ge=EPOCH, descriptio
 Groups = Annotated[list[Group] | None, Query(description="may be repeated")]
 
 
-@router.get("/api/usage")
+@router.get("/api/usage", response_model_exclude_none=True)
 async def show_own_usage(
     caller: Caller,
     context: Context,
@@ -40,7 +40,7 @@ async def show_own_usage(
     )
 
 
-@router.get("/api/admin/usage", dependencies=[Depends(require_admin)])
+@router.get("/api/admin/usage", response_model_exclude_none=True, dependencies=[Depends(require_admin)])
 async def show_usage(
     context: Context,
     first_day: FirstDay = None,

@@ -158,8 +158,13 @@ async def test_answers_that_are_kept_are_bounded_in_number_size_and_age(
     assert not await replayed("a"), "the oldest went first"
     monkeypatch.setattr(idempotency, "KEEP_S", 0.0)
     assert not await replayed("a")
+    monkeypatch.setattr(idempotency, "KEEP_S", 3600.0)
+    monkeypatch.setattr(idempotency, "MAX_TOTAL_BYTES", 1000)
+    assert [await replayed(key) for key in "xyzz"] == [False, False, False, True]
+    assert not await replayed("x"), "all together were too large"
     monkeypatch.setattr(idempotency, "MAX_ANSWER_BYTES", 10)
     assert (await ask(alice, headers=KEY)).status_code == 500
+    assert (await ask(alice)).status_code == 200
 
 
 async def test_one_user_cannot_keep_more_running_than_are_kept(

@@ -10,9 +10,13 @@ import httpx
 import pytest
 
 from backend.core.events import Usage
+from backend.core.llm.base import CallContext, LLMRequest
+from backend.core.messages import Message
+from tests.support.agents import NativeModel, running_agents
 from tests.support.chat_server import MODEL, admin_of, ask, chat_server, with_key
 from tests.support.fake_ollama import FakeOllama
 from tests.support.llm_script import Fault, Reply
+from tests.support.scripted import collect
 from tests.support.server import RunningServer
 
 TODAY = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -104,7 +108,7 @@ async def test_users_see_their_own_and_admins_everybodys(server: RunningServer, 
         for client in (alice, script, script, bob):
             await ask(client)
         rows = (await alice.get("/api/usage?group=key")).json()["rows"]
-        assert [(row["key"], row["key_name"], row["requests"]) for row in rows] == [
+        assert [(row["key"], row.get("key_name"), row["requests"]) for row in rows] == [
             ("", None, 1),
             (made["id"], "laptop", 2),
         ]
@@ -139,6 +143,18 @@ async def test_days_are_asked_for_by_their_first_and_last(server: RunningServer,
         response = await alice.get(f"/api/usage?{wrong}")
         assert response.status_code == 422, wrong
         assert response.json()["error"]["message"]
+
+
+async def test_the_model_calls_of_tools_are_counted_where_they_are_made(tmp_path: Path) -> None:
+    async with NativeModel() as model, running_agents(tmp_path, model) as server:
+        context = CallContext("request-1", "alice", None, "websearch")
+        request = LLMRequest("", (Message("user", "Count from 1 to 9"),), context=context)
+        await collect(server.tools.llm, request)
+        async with asyncio.timeout(10):
+            while not (rows := (await server.alice.get("/api/usage?group=agent")).json()["rows"]):
+                await asyncio.sleep(0.1)
+    assert [(row["agent"], row["requests"]) for row in rows] == [("websearch", 0)]
+    assert rows[0]["completion_tokens"] == 9
 
 
 async def test_any_model_can_be_counted_and_belongs_to_who_asked(server: RunningServer) -> None:
