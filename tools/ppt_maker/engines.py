@@ -5,6 +5,7 @@ python -m tools.ppt_maker.engines      names the Debian packages that are missin
 
 import asyncio
 import logging
+import re
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 OLDEST_NODE = 20
 HOW_TO_ENABLE = "Run `bash start_servers.sh --with-slides` once."
 TRIAL_TIMEOUT_S = 30.0
+_PATHS = re.compile(r"/[^\s'\":,]+")
 TRIAL_LIMITS = Limits(memory_mb=1024, processes=256, disk_mb=16)
 
 
@@ -99,12 +101,12 @@ async def find_engines(base: Path, places: Places | None = None, *, hidden: tupl
     fonts = await find_fonts()
     try:
         marp = await _find_marp(places, base, hidden)
-    except (NotInstalled, NoWalls) as error:
-        reasons["marp"] = str(error)
+    except (NotInstalled, NoWalls, OSError) as error:
+        reasons["marp"] = _explain("Marp", error)
     try:
         office = await _find_office(places, base, hidden)
-    except (NotInstalled, NoWalls) as error:
-        reasons["libreoffice"] = str(error)
+    except (NotInstalled, NoWalls, OSError) as error:
+        reasons["libreoffice"] = _explain("LibreOffice", error)
     for name, reason in reasons.items():
         log.info("ppt_maker: no PDFs by %s: %s", name, reason)
     return Engines(marp, office, reasons, fonts)
@@ -143,8 +145,18 @@ async def _ask_version(program: Path, visible: tuple[str, ...], base: Path, hidd
         ending = await run_program(command)
     words = [word for word in ending.output.split() if word[:1].isdigit()]
     if ending.exit_code or not words:
-        raise NotInstalled(f"{program.name} does not start here: {ending.stopped or ending.output[-200:]}")
+        raise NotInstalled(
+            f"{program.name} does not start here: {ending.stopped or _PATHS.sub('…', ending.output[-200:])}"
+        )
     return words[0]
+
+
+def _explain(name: str, error: NotInstalled | NoWalls | OSError) -> str:
+    """Everybody may read it: without paths."""
+    if isinstance(error, NotInstalled):
+        return str(error)
+    reason = error.strerror if isinstance(error, OSError) else _PATHS.sub("…", str(error))
+    return f"{name} cannot be shut in on this machine ({reason})."
 
 
 def _find_first(paths: tuple[str, ...]) -> Path | None:
