@@ -117,7 +117,7 @@ def server_tool(kind: str) -> str | None:
 def _offer(question: Question, wire: ResponseRequest, names: tuple[str, ...]) -> Question:
     """The question with tools of the server, which takes an agent."""
     if wire.tool_choice == "none":
-        return replace(question, agent=question.agent or "chat")
+        return replace(question, agent=question.agent or "chat", available_tools=())
     if wire.tool_choice is not None and wire.tool_choice != "auto" and not _is_auto(wire.tool_choice):
         raise BadRequest("The server's tools cannot be forced: set tool_choice to auto or none.", param="tool_choice")
     prefix = (wire.model or "").partition("/")[0]

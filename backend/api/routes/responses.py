@@ -1,5 +1,6 @@
 """`/v1/responses`: an answer as OpenAI's newer API has it, made by the same turns as that of a chat."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -220,7 +221,8 @@ async def _frames(
         frame = encoder.fail(error)
         await keep()
         yield frame
-    finally:
+    except (asyncio.CancelledError, GeneratorExit):
         if encoder.begun and response.status == "in_progress":
             response.cancel()
             await keep()
+        raise

@@ -100,7 +100,8 @@ class Ollama:
         model = await self._model(request.model)
         told = partial(refusal, model=request.model)
         if request.prompt is not None:
-            body = generate_body(request, num_ctx=self._window(model), keep_alive=self._keep_alive)
+            thinks = "thinking" in model.capabilities
+            body = generate_body(request, num_ctx=self._window(model), thinks=thinks, keep_alive=self._keep_alive)
             return StreamedCall(body, GenerateDecoder(request), told)
         return StreamedCall(self._body(request, model), ChatDecoder(request), told)
 

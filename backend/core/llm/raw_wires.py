@@ -23,8 +23,12 @@ from backend.core.llm.wire import (
 )
 
 
-def generate_body(request: LLMRequest, *, num_ctx: int, keep_alive: str | int) -> dict[str, Any]:
-    """The body of Ollama's `/api/generate`. What is always sent is as in a chat, and for the same reasons."""
+def generate_body(request: LLMRequest, *, num_ctx: int, thinks: bool, keep_alive: str | int) -> dict[str, Any]:
+    """The body of Ollama's `/api/generate`. What is always sent is as in a chat, and for the same reasons.
+
+    Args:
+        thinks: the model can think, and Ollama would take what it holds for thoughts out of the text.
+    """
     body: dict[str, Any] = {
         "model": request.model,
         "prompt": request.prompt,
@@ -35,6 +39,8 @@ def generate_body(request: LLMRequest, *, num_ctx: int, keep_alive: str | int) -
         "shift": False,
         "keep_alive": keep_alive,
     }
+    if thinks:
+        body["think"] = False
     if request.suffix:
         body["suffix"] = request.suffix
     if request.sampling.logprobs:

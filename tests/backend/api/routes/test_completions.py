@@ -220,3 +220,10 @@ async def test_the_prompt_is_in_the_log_of_model_calls(tmp_path: Path) -> None:
                 await asyncio.sleep(0.05)
         entry = json.loads(await asyncio.to_thread(log.read_text))
         assert (entry["prompt"], entry["messages"], entry["response"]) == (COUNT, [], COUNTED)
+
+
+async def test_a_model_that_thinks_is_told_not_to_look_for_thoughts_in_a_text(tmp_path: Path) -> None:
+    able = FakeModel(MODEL, capabilities=("completion", "thinking"))
+    async with FakeOllama([able]) as fake, serving(tmp_path, fake) as server, await server.signed_in() as http:
+        assert (await http.post("/v1/completions", json={"prompt": "one"})).status_code == 200
+        assert fake.completions[-1].body["think"] is False

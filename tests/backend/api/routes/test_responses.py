@@ -641,3 +641,11 @@ async def test_openais_own_tools_are_the_servers(
             assert [item.type for item in whole.output] == [kind, "message"]
             echoed = [{"role": "user", "content": "Find out."}, *final["output"], {"role": "user", "content": "Sure?"}]
             assert (await agents.alice.post("/v1/responses", json={**fields, "input": echoed})).status_code == 200
+
+
+async def test_tools_that_are_not_to_be_used_are_not_offered(tmp_path: Path) -> None:
+    async with NativeModel() as model, running_agents(tmp_path, model, tools=NAMESAKES) as agents:
+        fields = {"input": "Hi", "tools": [{"type": "web_search"}], "tool_choice": "none", "agent_type": "react"}
+        response = await agents.alice.post("/v1/responses", json=fields)
+        assert response.status_code == 200, response.text
+        assert not model.chats[-1].body.get("tools")
