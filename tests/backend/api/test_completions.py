@@ -22,6 +22,7 @@ from backend.core.events import (
     ToolStarted,
     Usage,
 )
+from tests.support.openai_shapes import check_stream
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 HEAD = CompletionHead("chatcmpl-1", 1700000000, "asked-for", "sess_1")
@@ -70,8 +71,8 @@ TOOK_OVER: list[Event] = [
 EMPTY: list[Event] = [SELECTED, RunFinished("stop", USAGE)]
 
 
-def encode(events: list[Event], *, include_usage: bool = False) -> bytes:
-    encoder = ChunkEncoder(HEAD, include_usage=include_usage)
+def encode(events: list[Event], *, include_usage: bool = False, functions: bool = False) -> bytes:
+    encoder = ChunkEncoder(HEAD, include_usage=include_usage, functions=functions)
     return b"".join(encoder.encode(event) for event in events) + encoder.end()
 
 
@@ -96,6 +97,17 @@ def chunks(stream: bytes) -> list[dict]:
 )
 def test_the_stream_is_byte_for_byte_the_golden_transcript(name: str, events: list[Event], include_usage: bool) -> None:
     assert encode(events, include_usage=include_usage) == (GOLDEN / f"{name}.sse").read_bytes()
+
+
+def test_a_call_of_the_old_form_is_byte_for_byte_the_golden_transcript() -> None:
+    called = [*CLIENT_TOOLS[:4], CLIENT_TOOLS[-1]]
+    assert encode(called, functions=True) == (GOLDEN / "function_call.sse").read_bytes()
+
+
+@pytest.mark.parametrize("transcript", sorted(GOLDEN.glob("*.sse")), ids=lambda path: path.stem)
+def test_every_golden_transcript_has_the_shape_that_openai_publishes(transcript: Path) -> None:
+    if b'"chat.completion.chunk"' in (text := transcript.read_bytes()):
+        check_stream(text.decode(), include_usage=b'"usage"' in text)
 
 
 @pytest.mark.parametrize("events", [PLAIN, THINKING, CLIENT_TOOLS, AGENT, LOGPROBS, TRIMMED, TOOK_OVER, EMPTY])
