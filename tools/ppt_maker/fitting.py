@@ -104,7 +104,12 @@ def _with_rest_in_notes(pieces: list[Slide]) -> Slide:
 
 
 def add_to_notes(slide: Slide, lines: Sequence[str]) -> Slide:
-    return slide.model_copy(update={"notes": "\n".join([slide.notes, *lines] if slide.notes else lines)})
+    """With the lines that are not in its notes yet."""
+    return slide.model_copy(update={"notes": "\n".join(filter(None, [slide.notes, *_new(slide, lines)]))})
+
+
+def _new(slide: Slide, lines: Sequence[str]) -> list[str]:
+    return [line for line in lines if line not in slide.notes]
 
 
 def _lines(slide: Slide) -> Sequence[str]:

@@ -86,7 +86,7 @@ class Press:
     def __init__(self, settings: Settings, places: Places | None = None) -> None:
         data = settings.DATA_DIR.absolute()
         self._base = data / "slides"
-        self._hidden = (str(data), str(Path.cwd() / ".env"))
+        self._hidden: tuple[str, ...] = (str(data),)
         self._places = places
         self._children = Children(AT_ONCE)
         self._free = asyncio.Semaphore(AT_ONCE)
@@ -96,6 +96,7 @@ class Press:
         """Never raises for what is missing: `engines` tells."""
         with contextlib.suppress(OSError):
             await asyncio.to_thread(remove_tree, self._base)  # what a server that was killed has left
+        self._hidden = (*self._hidden, str(await asyncio.to_thread(Path.cwd) / ".env"))
         self.engines = await find_engines(self._base, self._places, hidden=self._hidden)
 
     async def make_pdf(self, deck: Deck, workspace: Path, name: str, *, is_template: bool = False) -> Pdf:

@@ -12,7 +12,7 @@ from pptx.oxml.ns import qn
 from pptx.util import Pt
 
 from .deck import Deck, Fact, Slide
-from .fitting import code_style, list_style
+from .fitting import add_to_notes, code_style, list_style
 from .metrics import Paragraph, height_of
 from .pptx_charts import add_chart, describe
 from .pptx_look import CARD_PADDING, GUTTER, Box, regions
@@ -66,7 +66,7 @@ class Painter:
         self._headline(slide, page)
         paint(slide, page, regions(page, self._look))
         self._sources(slide, page)
-        if notes := "\n".join(filter(None, [page.notes, *self._cut])):
+        if notes := add_to_notes(page, self._cut).notes:
             slide.notes_slide.notes_text_frame.text = notes
         for placeholder in list(slide.placeholders):  # empty ones would show their prompts
             is_empty = placeholder.has_text_frame and not placeholder.text_frame.text.strip()

@@ -21,6 +21,7 @@ from config import Settings
 from .args import MAX_DECK, PptMakerArgs
 from .deck import Deck
 from .drawing_wire import FILE_MODE, Drawing, Drawn
+from .engines import Places
 from .material import Material, read_material
 from .model_calls import ModelCalls
 from .pdf import Pdf, Press
@@ -41,7 +42,12 @@ NEEDED = {"pptx": "python-pptx", "fontTools": "fonttools", "PIL": "pillow"}
 
 
 class PptMaker:
-    def __init__(self, settings: Settings) -> None:
+    """
+    Args:
+        places: where what makes PDFs is looked for; None: where it usually is.
+    """
+
+    def __init__(self, settings: Settings, places: Places | None = None) -> None:
         self.spec = ToolSpec(
             name=NAME,
             description=load_prompt("tools/ppt_maker").text,
@@ -55,7 +61,7 @@ class PptMaker:
         self._cache = settings.DATA_DIR.absolute() / "cache" / "matplotlib"
         self._prompts = {name: load_prompt(f"tools/ppt_maker_{name}") for name in ("outline", "page", "changes")}
         self._children = Children(CHILDREN_AT_ONCE)
-        self._press = Press(settings)
+        self._press = Press(settings, places)
         self._missing: list[str] = []
 
     async def start(self) -> None:
