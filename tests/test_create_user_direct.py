@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import sqlite3
 import subprocess
 import sys
 import time
@@ -258,3 +259,11 @@ def test_leaving_with_ctrl_c_changes_nothing(tmp_path: Path) -> None:
     assert terminal.finish() == 1
     assert "Nothing was changed." in terminal.seen
     assert not (tmp_path / "data").exists()
+
+
+def test_a_chat_uis_key_forwards_users_and_the_option_goes_with_a_key_alone(run: Run, tmp_path: Path) -> None:
+    run("--username", "webui", "--password-stdin", password="correct horse")
+    assert run("--make-key", "webui", "--forwards-users").stdout.startswith("sk-")
+    with sqlite3.connect(tmp_path / "data" / "app.db") as database:
+        assert database.execute("SELECT forwards_users FROM key_options").fetchall() == [(1,)]
+    assert run("--list", "--forwards-users").returncode == 2
