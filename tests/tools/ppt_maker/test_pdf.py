@@ -9,15 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pypdf
+import pypdfium2
 import pytest
 from PIL import Image
 
 from tests.tools.ppt_maker.presses import NOWHERE, draw_pptx, every_layout, needs_marp, needs_office, started
 from tests.tools.python_coder.machine import are_gone, descendants
-from tools.ppt_maker.deck import Code, Deck, Formula, Picture, Quote, Slide, Table
+from tools.ppt_maker.deck import Code, Column, Deck, Fact, Formula, Picture, Quote, Slide, Table
 from tools.ppt_maker.engines import Places
 
 SECRET = (250, 10, 20)
+FOOT = 540 - 504  # the line above footers and numbers of pages
 SHORT = Deck(title="Short", slides=(Slide(layout="cover", headline="Short and good"),))
 
 
@@ -93,7 +95,8 @@ async def test_every_layout_is_a_page_whose_texts_can_be_read_and_seen(tmp_path:
 
 def _fonts(page: pypdf.PageObject) -> list[str]:
     resources = page["/Resources"].get_object()
-    return [font.get_object()["/BaseFont"] for font in resources.get("/Font", {}).get_object().values()]
+    fonts = [font.get_object() for font in resources.get("/Font", {}).get_object().values()]
+    return [str(font.get("/BaseFont") or font["/FontDescriptor"].get_object()["/FontName"]) for font in fonts]
 
 
 @needs_marp
@@ -146,6 +149,57 @@ async def test_hostile_texts_are_texts_and_nothing_outside_the_session_is_reache
     for name in previews:
         with Image.open(workspace / name) as picture:
             assert SECRET not in {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
+
+
+@needs_marp
+@pytest.mark.timeout(120)
+async def test_every_script_has_its_font_and_nothing_runs_out_of_its_place(tmp_path: Path) -> None:
+    workspace = await asyncio.to_thread(lay_out, tmp_path)
+    word = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 2
+    korean = "인공지능의 미래와 우리의 준비 상황에 대하여 알아봅니다 " * 8
+    rows = tuple((word, korean[:90], "😀🎉", "12,345") for _ in range(3))
+    texts = Deck(
+        title=korean[:60],
+        language="ko",
+        theme="vivid",
+        slides=(
+            Slide(layout="cover", headline=korean, text=korean),
+            Slide(
+                headline=korean,
+                text=korean,
+                bullets=(word, korean, "中文内容", "日本語", "😀👩‍👩‍👧", korean),
+            ),
+            Slide(headline="التعلم الآلي: مقدمة قصيرة", bullets=("النقطة الأولى: البيانات هي الأساس", "ثالثاً 123")),
+            Slide(layout="table", headline=word, table=Table(header=("a", "b", "c", "d"), rows=rows)),
+            Slide(layout="quote", headline=word, quote=Quote(text=korean * 2, by=word)),
+            Slide(layout="code", headline="x", code=Code(text="\n".join("x" * 300 for _ in range(9))), bullets=(word,)),
+            Slide(layout="columns", headline="x", columns=tuple(Column(heading=word, bullets=(korean,)) for _ in "ab")),
+            Slide(layout="facts", headline="x", facts=tuple(Fact(value=word, label=korean) for _ in range(4))),
+        ),
+    )
+    async with started(tmp_path) as press:
+        made = await press.make_pdf(texts, workspace, "deck")
+
+    assert made.engine == "marp", made.reason
+    fonts = [" ".join(_fonts(page)) for page in pypdf.PdfReader(workspace / "deck.pdf").pages]
+    assert "NotoSansCJK" in fonts[1]
+    assert "Arabic" in fonts[2]
+    assert "Emoji" in fonts[3]
+    for number, boxes in enumerate(await asyncio.to_thread(_measure, workspace / "deck.pdf")):
+        for text, (left, bottom, right, top) in boxes:
+            assert 0 <= left <= right <= 960, (number, text)
+            assert 0 <= bottom <= top <= 540, (number, text)
+            assert number == 0 or bottom >= FOOT or top <= FOOT + 1, (number, text)
+
+
+def _measure(path: Path) -> list[list[tuple[str, tuple[float, ...]]]]:
+    """The lines of each page, and where they stand, from the bottom left."""
+    pages = []
+    for page in pypdfium2.PdfDocument(path):
+        text = page.get_textpage()
+        rectangles = [text.get_rect(index) for index in range(text.count_rects())]
+        pages.append([(text.get_text_bounded(*rectangle), rectangle) for rectangle in rectangles])
+    return pages
 
 
 @needs_office
