@@ -6,8 +6,10 @@ start finds the draft, and lets the row decide. With a row the file stays, witho
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
+import shutil
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from backend.utils.unique_ids import unique_hex
 MAX_FILES_PER_USER = 10_000
 SWEEP_INTERVAL_S = 600.0
 SWEPT_AT_ONCE = 500
+NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +169,7 @@ class Files:
 
     def _publish(self, draft: Path) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.link(draft, self._path(draft.name))
+        _put(draft, self._path(draft.name))
 
     def _insert(self, connection: Connection, stored: StoredFile) -> None:
         kept = select(func.count(), func.coalesce(func.sum(files.c.size), 0)).where(
@@ -209,7 +212,7 @@ class Files:
 
     def _bring_back(self, draft: Path) -> None:
         with contextlib.suppress(FileExistsError, FileNotFoundError):
-            os.link(draft, self._path(draft.name))
+            _put(draft, self._path(draft.name))
         draft.unlink(missing_ok=True)
 
     async def _sweep_forever(self) -> None:
@@ -234,6 +237,16 @@ class Files:
             await asyncio.to_thread(self._path(draft.name).unlink, missing_ok=True)
         else:
             await asyncio.to_thread(self._bring_back, draft)
+
+
+def _put(draft: Path, path: Path) -> None:
+    """The same file in a second place; a copy, where the file system has no links."""
+    try:
+        os.link(draft, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copyfile(draft, path)
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -20,6 +21,8 @@ SHOWN = 3_000
 SHOWN_PAGES = 5
 OCR_DPI = 200
 MAX_OCR_PIXELS = 16_000_000
+
+_ITEM = re.compile(r"[•‣◦▪–*-] |\d{1,2}[.)] ")
 
 Outline = dict[int, list[tuple[int, str]]]  # index of a page -> headings that begin there, with their levels
 
@@ -143,14 +146,21 @@ def _letters(text: str) -> str:
 
 
 def _paragraphs(lines: list[str], page: int) -> Iterator[Block]:
-    """Lines joined to paragraphs: one ends at an empty line, or where a sentence ends well before the margin."""
+    """Lines joined to paragraphs.
+
+    One ends at an empty line, before an item of a list, and where a sentence ends well before the margin.
+    """
     width = sorted(map(len, lines))[len(lines) * 9 // 10] if lines else 0
     waiting: list[str] = []
     for line in lines:
-        if line:
-            waiting.append(line)
-        if waiting and (not line or (len(line) < width * 0.8 and line[-1] in ".:!?;")):
+        if waiting and (not line or _ITEM.match(line) or _ends(waiting[-1], width)):
             yield Block("paragraph", "\n".join(waiting), page)
             waiting = []
+        if line:
+            waiting.append(line)
     if waiting:
         yield Block("paragraph", "\n".join(waiting), page)
+
+
+def _ends(line: str, width: int) -> bool:
+    return len(line) < width * 0.8 and line[-1] in ".:!?"

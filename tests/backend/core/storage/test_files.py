@@ -1,6 +1,7 @@
 """Users' files across crashes: never a row without its file, and nothing left of what was not finished."""
 
 import asyncio
+import errno
 import io
 import os
 import signal
@@ -173,3 +174,14 @@ async def test_a_file_that_cannot_be_written_is_an_error_of_the_storage(files: F
     await asyncio.to_thread((tmp_path / "uploads" / "files").write_bytes, b"in the way")
     with pytest.raises(StorageFailed):
         await files.create("alice", io.BytesIO(b"x"), filename="a", purpose="batch")
+
+
+async def test_files_are_kept_where_the_file_system_has_no_links(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    stored = await files.create("alice", io.BytesIO(b"content"), filename="a", purpose="batch")
+    _, file = await files.open("alice", stored.id)
+    assert await asyncio.to_thread(file.read) == b"content"
+    file.close()
