@@ -118,6 +118,10 @@ class QuotaExceeded(TooManyRequests):
 
     type, default_code = "insufficient_quota", "insufficient_quota"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        return super().headers | {"x-should-retry": "false"}  # not before tomorrow
+
 
 class StorageFailed(ApiError):
     """The disk is full or broken: what was asked for could not be kept."""

@@ -23,6 +23,7 @@ async def test_without_limits_nothing_is_refused_and_no_header_tells_of_any(tmp_
         responses = [await ask(alice) for _ in range(20)]
     assert {response.status_code for response in responses} == {200}
     assert not [name for name in responses[-1].headers if name.startswith("x-ratelimit")]
+    assert int(responses[-1].headers["openai-processing-ms"]) >= 0
 
 
 async def test_requests_beyond_those_of_a_minute_are_refused_with_the_time_to_come_back(
@@ -73,6 +74,7 @@ async def test_a_users_tokens_are_one_sum_over_all_keys_and_end_with_the_day(
         assert refused.json()["error"]["type"] == "insufficient_quota"
         assert 1 <= int(refused.headers["retry-after"]) <= 86_400
         assert refused.headers["x-ratelimit-limit-tokens"] == "40"
+        assert refused.headers["x-should-retry"] == "false", "SDKs would try twice more"
         assert len(ollama.chats) == 2
 
 
