@@ -124,16 +124,17 @@ class ResponseEncoder:
             return self._encode_delta(message.place, event.text)
         begins = not self.begun and not isinstance(event, BackendSelected | HistoryTrimmed)
         lead = self._begin() if begins else b""
-        told = lead + b"".join(self._frame(kind, fields) for kind, fields in response.add(event))
-        if isinstance(event, RunFinished):
-            told += self._frame(f"response.{response.status}", {"response": response.to_object()})
-        return told
+        return lead + b"".join(self._frame(kind, fields) for kind, fields in response.add(event))
+
+    def end(self) -> bytes:
+        """What follows the run's last event: how it ended, and the whole response."""
+        return self._frame(f"response.{self._response.status}", {"response": self._response.to_object()})
 
     def fail(self, error: ApiError) -> bytes:
         """The last frames of a stream that broke after its first byte."""
         lead = b"" if self.begun else self._begin()
         told = b"".join(self._frame(kind, fields) for kind, fields in self._response.fail(error))
-        return lead + told + self._frame("response.failed", {"response": self._response.to_object()})
+        return lead + told + self.end()
 
     def _begin(self) -> bytes:
         begun = {"response": self._response.to_object()}

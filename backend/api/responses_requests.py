@@ -58,7 +58,7 @@ def parse_response_request(fields: dict[str, Any]) -> ResponseRequest:
     except ValidationError as error:
         raise validation_error(error.errors(include_url=False, include_context=False, include_input=False)) from None
     for name, message in _UNSUPPORTED.items():
-        if getattr(wire, name) not in {None, False} if name == "background" else getattr(wire, name) is not None:
+        if getattr(wire, name) is not None and getattr(wire, name) is not False:
             raise BadRequest(message, param=name)
     if wire.previous_response_id and (wire.conversation or wire.session_id):
         raise BadRequest(
@@ -96,8 +96,8 @@ def to_response_question(
         BadRequest: for combinations that make no sense or that cannot be done here.
     """
     tools = _allowed(wire)
-    server_tools = tuple(dict.fromkeys(name for tool in tools if (name := server_tool(tool.type))))
-    if server_tools and len(tools) > len([tool for tool in tools if server_tool(tool.type)]):
+    server_tools = tuple(dict.fromkeys(name for tool in tools if (name := _server_tool(tool.type))))
+    if server_tools and any(tool.type == "function" for tool in tools):
         raise BadRequest(
             "Functions of yours and tools of the server cannot be mixed in one request: send the ones or the others.",
             param="tools",
@@ -110,7 +110,7 @@ def to_response_question(
     return _offer(question, wire, server_tools) if server_tools else question
 
 
-def server_tool(kind: str) -> str | None:
+def _server_tool(kind: str) -> str | None:
     return next((ours for name, ours in SERVER_TOOLS.items() if kind.startswith(name)), None)
 
 
@@ -188,7 +188,7 @@ def _tool_choice(wire: ResponseRequest) -> Any:
         return choice.mode
     if choice.type == "function" and choice.name:
         return {"type": "function", "function": {"name": choice.name}}
-    if server_tool(choice.type):
+    if _server_tool(choice.type):
         raise BadRequest("The server's tools cannot be forced: set tool_choice to auto or none.", param="tool_choice")
     raise BadRequest("This tool_choice is not known here.", param="tool_choice")
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -208,18 +208,22 @@ async def _frames(
     keep: Callable[[], Awaitable[None]],
 ) -> AsyncGenerator[bytes, None]:
     """The bytes of a run. The response is kept before the event that says how it ended, or when the client leaves."""
+    frame = b""
     try:
         async with aclosing(events):
             async for event in events:
                 frame = encoder.encode(event)
                 if isinstance(event, RunFinished):
                     await keep()
+                    frame += encoder.end()
                 yield frame
+                frame = b""
     except ApiError as error:
         if not encoder.begun:
             raise
-        frame = encoder.fail(error)
-        await keep()
+        frame += encoder.fail(error)
+        with suppress(ApiError):  # what the client is told is what went wrong first
+            await keep()
         yield frame
     except (asyncio.CancelledError, GeneratorExit):
         if encoder.begun and response.status == "in_progress":

@@ -132,7 +132,7 @@ def open_response() -> OpenResponse:
 def encode(events: list[Event], error: ApiError | None = None) -> bytes:
     encoder = ResponseEncoder(open_response())
     stream = b"".join(encoder.encode(event) for event in events)
-    return stream + (encoder.fail(error) if error else b"")
+    return stream + (encoder.fail(error) if error else encoder.end())
 
 
 def events_of(events: list[Event], error: ApiError | None = None) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
+from sqlalchemy import text
 
 from backend.core.storage import responses as responses_storage
 from tests.support.agents import NativeModel, RunningAgents, running_agents
@@ -391,6 +392,15 @@ async def test_an_answer_that_breaks_off_is_told_in_the_stream_and_kept_so(
     assert failed["response"]["error"]["code"] == "server_error"
     assert failed["response"]["output"][0]["status"] == "incomplete"
     assert (await http.get(f"/v1/responses/{failed['response']['id']}")).json() == failed["response"]
+
+
+async def test_a_response_that_cannot_be_kept_ends_as_failed(server: RunningServer, http: httpx.AsyncClient) -> None:
+    database = server.app.state.context.database
+    await database.write(lambda connection: connection.execute(text("DROP TABLE responses")))
+    events = await stream(http, input="Hi")
+    assert events[-1]["type"] == "response.failed"
+    assert events[-1]["response"]["output"][0]["content"][0]["text"] == "Echo: Hi"
+    assert (await http.post("/v1/responses", json={"input": "Hi"})).status_code == 500
 
 
 async def test_what_fails_before_the_first_byte_has_a_status(alice: AsyncOpenAI, ollama: FakeOllama) -> None:
