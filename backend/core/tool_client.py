@@ -29,6 +29,8 @@ from backend.core.storage.sessions import new_session_id
 logger = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = 2.0
+STARTING_S = 8.0  # that a question waits for tools that are still starting
+STARTING_POLL_S = 0.3
 PROBE_AGE_S = 5.0  # also the age at which the list of tools is asked for again
 CONNECT_TIMEOUT_S = 2.0
 RESULT_SLACK_S = 15.0  # beyond the tool's own deadline, within which the tools API answers
@@ -64,6 +66,7 @@ class ToolDescription:
     parameters: dict[str, Any]  # JSON schema of the arguments
     enabled: bool
     timeout_s: float
+    starting: bool = False
     reason: str = ""
     how_to_enable: str = ""
 
@@ -140,8 +143,24 @@ class ToolClient:
         Raises:
             Unavailable: the tools API has not answered yet.
         """
+        return await self._list_tools(username, PROBE_AGE_S)
+
+    async def list_started_tools(self, username: str) -> tuple[ToolDescription, ...]:
+        """The same, after waiting a little for tools that are still starting. Calls wait for those that take longer.
+
+        Raises:
+            Unavailable: as above.
+        """
+        until = time.monotonic() + STARTING_S
+        tools = await self._list_tools(username, PROBE_AGE_S)
+        while any(tool.starting for tool in tools) and time.monotonic() < until:
+            await asyncio.sleep(STARTING_POLL_S)
+            tools = await self._list_tools(username, STARTING_POLL_S)
+        return tools
+
+    async def _list_tools(self, username: str, max_age_s: float) -> tuple[ToolDescription, ...]:
         async with self._asking:
-            if time.monotonic() - self._tools_asked_at >= PROBE_AGE_S:
+            if time.monotonic() - self._tools_asked_at >= max_age_s:
                 try:
                     self._tools = await self._fetch_tools(username)
                 except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:

@@ -243,11 +243,13 @@ class Turns:
         if agent == "chat" and not wanted:
             return ()
         try:
-            known = await self._tool_client.list_tools(username)
+            known = await self._tool_client.list_started_tools(username)
         except Unavailable:
             return ()  # an agent answers without tools, and says so
         usable = {
-            tool.name: ToolDefinition(tool.name, tool.description, tool.parameters) for tool in known if tool.enabled
+            tool.name: ToolDefinition(tool.name, tool.description, tool.parameters)
+            for tool in known
+            if tool.enabled or tool.starting
         }
         for name in wanted or ():
             if name not in usable:

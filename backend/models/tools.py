@@ -14,6 +14,7 @@ class ToolInfo(BaseModel):
     description: str
     parameters: dict[str, Any] = Field(description="JSON schema of the arguments")
     enabled: bool
+    starting: bool = Field(description="it is off because it is still starting")
     reason: str = Field(description="why the tool is off")
     how_to_enable: str
     timeout_s: float = Field(description="the longest that a call takes")

@@ -31,6 +31,7 @@ async def list_tools(caller: AnyCaller, context: Tools) -> ToolList:
                 description=tool.spec.description,
                 parameters=tool.parameters,
                 enabled=(status := tool.status).enabled,
+                starting=tool.is_starting,
                 reason=status.reason,
                 how_to_enable=status.how_to_enable,
                 timeout_s=context.runs.timeout_s(tool),

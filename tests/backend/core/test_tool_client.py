@@ -23,6 +23,9 @@ from backend.core.storage.sessions import new_session_id
 from backend.core.tool_client import ToolClient
 from tests.support.serving import running
 from tests.support.tools_server import TOYS, RunningTools, running_tools
+from tests.support.toy_tool.tool import SlowTool
+
+SLOW = {"slow": "tests.support.toy_tool.tool:SlowTool"}
 
 Respond = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -105,6 +108,25 @@ async def test_a_large_result_arrives_whole(client: ToolClient) -> None:
     (result,) = await run(client, toy("huge"))
     assert result.success
     assert len(result.data["text"]) > 100_000
+
+
+async def test_a_question_waits_a_little_for_tools_that_are_still_starting(
+    http: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SlowTool, "start_s", 0.8)
+    async with running_tools(tmp_path, SLOW) as server:
+        client = make_client(http, server.url, server.main.authenticator.make_service_token)
+        assert [tool.starting for tool in await client.list_tools("alice")] == [True]
+        assert [tool.enabled for tool in await client.list_started_tools("alice")] == [True]
+
+
+async def test_a_tool_that_takes_longer_to_start_holds_up_no_question(
+    http: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tool_client, "STARTING_S", 0.2)
+    async with running_tools(tmp_path, SLOW) as server:
+        client = make_client(http, server.url, server.main.authenticator.make_service_token)
+        assert [tool.starting for tool in await client.list_started_tools("alice")] == [True]
 
 
 @pytest.mark.parametrize(
