@@ -11,4 +11,5 @@ TOOLS: Mapping[str, str] = {
     "python_coder": "tools.python_coder.tool:make_python_coder",
     "ppt_maker": "tools.ppt_maker.tool:PptMaker",
     "websearch": "tools.web_search.tool:WebSearch",
+    "rag": "tools.rag.tool:Rag",
 }

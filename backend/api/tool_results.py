@@ -32,20 +32,22 @@ def encode_result(result: ToolResult) -> bytes:
 
 
 def result_frame(result: ToolResult) -> bytes:
-    return _frame(b"result", encode_result(result))
+    return event_frame(b"result", encode_result(result))
 
 
 def progress_frame(progress: Progress) -> bytes:
     fields = {"message": progress.message, "data": progress.data}
     encoded = _dump(fields)
-    return _frame(b"progress", encoded if len(encoded) <= MAX_PROGRESS_BYTES else _shrink(fields, MAX_PROGRESS_BYTES))
+    if len(encoded) > MAX_PROGRESS_BYTES:
+        encoded = _shrink(fields, MAX_PROGRESS_BYTES)
+    return event_frame(b"progress", encoded)
 
 
 def error_frame(error: ApiError) -> bytes:
-    return _frame(b"error", orjson.dumps(error.body()))
+    return event_frame(b"error", orjson.dumps(error.body()))
 
 
-def _frame(event: bytes, data: bytes) -> bytes:
+def event_frame(event: bytes, data: bytes) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (event, data)
 
 

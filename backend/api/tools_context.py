@@ -11,6 +11,7 @@ from backend.core.identity import Authenticator, open_accounts, open_authenticat
 from backend.core.llm.base import ModelStream
 from backend.core.llm.model_chain import open_model_chain
 from backend.core.storage.database import Database
+from backend.core.storage.drafts import Drafts
 from backend.core.storage.sessions import Sessions
 from backend.core.tool_runs import ToolRuns
 from backend.core.toolbox import Toolbox
@@ -27,6 +28,7 @@ class ToolsContext:
     metrics: ToolMetrics
     authenticator: Authenticator
     sessions: Sessions
+    drafts: Drafts
     llm: ModelStream
     toolbox: Toolbox
     runs: ToolRuns
@@ -45,6 +47,8 @@ async def open_tools_context(settings: Settings, metrics: ToolMetrics, toolbox: 
         sessions = Sessions(database, settings.DATA_DIR)
         stack.push_async_callback(sessions.close)
         usage = await stack.enter_async_context(open_usage_ledger(database))
+        drafts = Drafts(settings.DATA_DIR)
+        stack.push_async_callback(drafts.close)
         models = await stack.enter_async_context(open_model_chain(settings, metrics, usage))
         toolbox.start()
         stack.push_async_callback(toolbox.close)
@@ -55,6 +59,7 @@ async def open_tools_context(settings: Settings, metrics: ToolMetrics, toolbox: 
             metrics=metrics,
             authenticator=authenticator,
             sessions=sessions,
+            drafts=drafts,
             llm=models.llm,
             toolbox=toolbox,
             runs=runs,

@@ -14,19 +14,18 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from backend.core.contracts import ToolContext, ToolFailure, ToolResult
 from backend.core.errors import ApiError
+from backend.core.inbox import Inbox
 from backend.core.toolbox import LoadedTool
 
 logger = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0  # for a tool to clean up after it was told to stop
-MAX_WAITING_PROGRESS = 256  # messages
 
 Outcome = Literal["succeeded", "failed", "crashed", "timed_out", "refused", "cancelled"]
 
@@ -73,8 +72,12 @@ class ToolRuns:
         clock = asyncio.get_running_loop().time
         timeout_s = self.timeout_s(tool)
         until = clock() + timeout_s
-        inbox = _Inbox()
-        context = dataclasses.replace(context, progress=inbox.put)
+        inbox: Inbox[Progress] = Inbox()
+
+        async def tell(message: str, data: dict[str, Any]) -> None:
+            inbox.put(Progress(message, data))
+
+        context = dataclasses.replace(context, progress=tell)
         call = asyncio.create_task(self._call(tool, args, context, until))
         call.add_done_callback(inbox.close)
         try:
@@ -174,40 +177,3 @@ def _signed(result: ToolResult, tool: LoadedTool, context: ToolContext, elapsed_
     }
     error = result.error or (None if result.success else "The tool failed and did not say why.")
     return dataclasses.replace(result, metadata={**result.metadata, **ours}, error=error)
-
-
-class _Inbox:
-    """Progress on its way from the tool to the reader."""
-
-    def __init__(self) -> None:
-        self._messages: deque[Progress] = deque()
-        self._changed = asyncio.Event()
-        self._closed = False
-
-    async def put(self, message: str, data: dict[str, Any]) -> None:
-        if len(self._messages) < MAX_WAITING_PROGRESS:
-            self._messages.append(Progress(message, data))
-        self._changed.set()
-
-    def close(self, call: asyncio.Task[ToolResult]) -> None:
-        if not call.cancelled():
-            call.exception()  # looked at: where the reader has left, nobody else will
-        self._closed = True
-        self._changed.set()
-
-    async def has_more(self, until: float) -> bool:
-        """Wait for a message. False once none will come any more, or at the time `until` of the loop's clock."""
-        try:
-            async with asyncio.timeout_at(until):
-                while not self._messages and not self._closed:
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            return False
-        # A tool that does not stop may still chatter.
-        return bool(self._messages) and asyncio.get_running_loop().time() < until
-
-    def take(self) -> list[Progress]:
-        taken = list(self._messages)
-        self._messages.clear()
-        return taken

@@ -4,9 +4,8 @@ import asyncio
 from typing import Any
 from urllib.parse import quote
 
-from backend.core.contracts import ToolContext, ToolFailure, ToolResult, ToolSpec, ToolStatus
+from backend.core.contracts import ToolContext, ToolResult, ToolSpec, ToolStatus
 from backend.core.documents.reading import DocumentReaders
-from backend.core.errors import ApiError
 from backend.core.prompts import load_prompt
 from config import Settings
 from tools.cited_answers import Source, answer_from, list_all
@@ -62,17 +61,14 @@ class Rag:
         until = asyncio.get_running_loop().time() + self._settings.DEFAULT_TOOL_TIMEOUT * ANSWER_SHARE
         refs = _collections_of(args, context)
         await context.progress(f"Searching {', '.join(refs)}", {})
-        try:
-            passages = await self.collections.search(
-                context.username,
-                refs,
-                args.query,
-                limit=args.max_results or DEFAULT_RESULTS,
-                documents=args.documents or None,
-                around=0 if args.raw else NEIGHBOURS,
-            )
-        except ApiError as error:
-            raise ToolFailure(error.message) from None
+        passages = await self.collections.search(
+            context.username,
+            refs,
+            args.query,
+            limit=args.max_results or DEFAULT_RESULTS,
+            documents=args.documents or None,
+            around=0 if args.raw else NEIGHBOURS,
+        )
         data: dict[str, Any] = {
             "collections": refs,
             "sources": [_describe(number, passage) for number, passage in enumerate(passages, 1)],

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backend.core import tool_runs, toolbox
+from backend.core import inbox, tool_runs, toolbox
 from backend.core.contracts import ToolContext, ToolResult
 from backend.core.errors import NotFound, Unavailable
 from backend.core.tool_runs import Progress, ToolRuns
@@ -88,7 +88,7 @@ async def test_progress_comes_while_the_tool_works() -> None:
 async def test_a_flood_of_progress_neither_fills_the_memory_nor_stops_the_tool() -> None:
     async with bench() as b:
         items = await b.run("flood")
-    assert len(items) == tool_runs.MAX_WAITING_PROGRESS + 1
+    assert len(items) == inbox.MAX_WAITING + 1
     assert items[-1].success
 
 
