@@ -185,7 +185,6 @@ class ClientTools:
         tools = refused.tools if refused else calls.tools.definitions
         request = replace(request, messages=write_out(request.messages), tools=(), tool_choice=None)
         step = self._prompts.ask_for_step(request, tools, must_call=must_call)
-        words = self._prompts.ask_for_words(request, step)
         problem = "it is not such an object."
         if refused:
             step = self._prompts.ask_again(step, write_call(refused.call), refused.problem)
@@ -202,7 +201,7 @@ class ClientTools:
             text = "".join(said)
             match _read_step(text, calls.tools):
                 case Step(None) if not must_call:
-                    answer.words = words
+                    answer.words = self._prompts.ask_for_words(request, step, text)
                     return
                 case Step(str(name), arguments):
                     try:
@@ -222,7 +221,7 @@ class ClientTools:
                     if request.response_format is None:
                         yield TextDelta(text)
                     else:
-                        answer.words = words
+                        answer.words = self._prompts.ask_for_words(request, step, text)
                     return
             step = self._prompts.ask_again(step, text, problem)
         raise InvalidAnswer(f"The model could not be brought to make a call that fits: {problem}")

@@ -20,7 +20,6 @@ from backend.core.messages import Message, ToolCall
 from backend.core.prompts import load_prompt
 from backend.core.untrusted import mark_as_data
 
-ANSWER = '{"tool": null}'
 MAX_TEMPERATURE = 0.2  # a step is a decision
 MIN_TOKENS, MAX_TOKENS = 64, 4_096  # of a step: a decision has to fit, and a model that writes without end is stopped
 _CUT = re.compile(r'\s*\{\s*"tool"\s*:\s*"((?:[^"\\]|\\.)*)"\s*,\s*"arguments"\s*:\s*(.*)', re.DOTALL)
@@ -70,9 +69,9 @@ class ToolPrompts:
             return replace(step, messages=(*step.messages, nudge))
         return replace(step, messages=(*step.messages, Message("assistant", said), nudge))
 
-    def ask_for_words(self, request: LLMRequest, step: LLMRequest) -> LLMRequest:
-        """The request for the answer that a step decided on. It begins with the same prompt as the step."""
-        messages = (*step.messages, Message("assistant", ANSWER), Message("user", self._answer))
+    def ask_for_words(self, request: LLMRequest, step: LLMRequest, said: str) -> LLMRequest:
+        """The request for the answer that a step decided on. It begins with what the engine has in its cache."""
+        messages = (*step.messages, Message("assistant", said), Message("user", self._answer))
         return replace(request, messages=messages)
 
 
