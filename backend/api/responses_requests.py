@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from backend.api.chat_requests import parse_fields, to_question
 from backend.api.errors import validation_error
-from backend.core.attachments import Attachment
 from backend.core.errors import ApiError, BadRequest
 from backend.core.storage.responses import StoredResponse
 from backend.core.turns import AGENT_NAMES, Question
@@ -85,7 +84,6 @@ def to_response_question(
     items: Sequence[InputItem],
     previous: StoredResponse | None,
     headers: Mapping[str, str],
-    attachments: Sequence[Attachment] = (),
 ) -> Question:
     """
     Args:
@@ -103,7 +101,7 @@ def to_response_question(
             param="tools",
         )
     chat = parse_fields(_chat_fields(wire, items, tools))
-    question = to_question(chat, headers, attachments)
+    question = to_question(chat, headers)
     question = replace(question, instructions=wire.instructions)
     if previous:
         question = replace(question, session_id=previous.session_id, spans=previous.spans)
