@@ -43,10 +43,9 @@ class Author:
         if system.startswith("You change"):
             self.asked.append(("changes", prompt))
             return self.changes
-        found = re.search(r"with the headline: (.*)\n", prompt)
-        assert found
-        self.asked.append((found[1], prompt))
-        return self.pages.get(found[1])
+        headline = re.findall(r"with the headline: (.*)\n", prompt)[-1]  # the first ones may be quoted in its notes
+        self.asked.append((headline, prompt))
+        return self.pages.get(headline)
 
 
 class AuthorServer(FakeOllama):

@@ -285,6 +285,8 @@ async def test_a_template_that_is_none_is_told(decks: Decks) -> None:
 
 async def test_a_template_that_is_missing_switches_the_tool_off(tmp_path: Path) -> None:
     async with running_decks(tmp_path, PPT_TEMPLATE=str(tmp_path / "none.pptx")) as decks:
-        listed = (await decks.tools.alice.get("/api/tools/list")).json()["tools"][0]
+        async with asyncio.timeout(20):
+            while "starting" in (listed := await decks.state())["reason"]:
+                await asyncio.sleep(0.02)
         assert not listed["enabled"]
         assert "PPT_TEMPLATE" in listed["reason"]
