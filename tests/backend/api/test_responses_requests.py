@@ -43,7 +43,7 @@ def test_calls_belong_to_the_answer_before_them() -> None:
     ("choice", "names", "meant"),
     [
         ("auto", ["f", "g"], "auto"),
-        ({"type": "function", "name": "g"}, ["f", "g"], NamedTool("g")),
+        ({"type": "function", "name": "g"}, ["g"], NamedTool("g")),
         (
             {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "g"}]},
             ["g"],
