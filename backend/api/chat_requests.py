@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from backend.api.bodies import arriving, read_json_object
 from backend.api.errors import validation_error
-from backend.api.neighbours import CHAT_ID, is_temporary, is_ui_task
+from backend.api.neighbours import is_temporary, is_ui_task, read_chat_id
 from backend.api.uploads import MAX_FIELDS, MAX_FILES, split_form
 from backend.core.attachments import Attachment, FileReference, safe_name
 from backend.core.errors import ApiError, BadRequest
@@ -101,7 +101,7 @@ def to_question(
         agent="chat" if tools or is_task else "react" if searches else wire.agent_type,
         available_tools=("websearch",) if searches else _names(wire.available_tools),
         session_id=wire.session_id or headers.get(OWN_SESSION_HEADER),
-        chat_id=headers.get(CHAT_ID),
+        chat_id=read_chat_id(headers),
         store=wire.store is not False and not is_task and not is_temporary(headers),
         choices=wire.n or 1,
         attachments=tuple(attachments),

@@ -1,7 +1,7 @@
 """What chat UIs in front of this server say in headers and prompts: Open WebUI, and LibreChat as it may be configured.
 
     X-OpenWebUI-Chat-Id          names the conversation. Anybody may send it: it only tells a user's own chats apart
-    X-OpenWebUI-Task             a title, tags, what to ask next: no conversation, and nothing for an agent
+    X-OpenWebUI-Task             a title, tags, what to ask next: no conversation, and nothing for an agent; else empty
     X-OpenWebUI-User-Jwt         whom the UI has signed in, signed with a secret that it shares with us
     X-OpenWebUI-User-Id,         the same, unsigned
         -Email, -Name
@@ -29,6 +29,7 @@ TASK = "x-openwebui-task"
 USER = "x-openwebui-user-"
 MAX_TOKEN_CHARS = 8192
 CLOCK_SLACK_S = 30
+NO_CHAT_IDS = frozenset({"", "new", "null", "undefined"})  # what a template makes of an id that is not there
 TEMPORARY = "local:"  # how Open WebUI names a chat that it does not keep itself
 
 TASK_PROMPT = "### Task:"
@@ -53,10 +54,16 @@ class _UserClaims(BaseModel):
 def is_ui_task(headers: Mapping[str, str], prompt: str) -> bool:
     """Whether a UI asks for itself: for a title, or tags."""
     prompt = prompt.lstrip()
-    if TASK in headers or prompt.startswith(TITLE_PROMPTS):
+    if headers.get(TASK) or prompt.startswith(TITLE_PROMPTS):
         return True
     is_task = prompt.startswith(TASK_PROMPT)
     return is_task and not prompt.removeprefix(TASK_PROMPT).lstrip().startswith(QUESTION_IN_TASK_PROMPT)
+
+
+def read_chat_id(headers: Mapping[str, str]) -> str | None:
+    """What the UI calls the conversation; None where it does not tell, or has no name for it yet."""
+    chat_id = headers.get(CHAT_ID, "")
+    return None if chat_id in NO_CHAT_IDS or chat_id.startswith("{{") else chat_id
 
 
 def is_temporary(headers: Mapping[str, str]) -> bool:

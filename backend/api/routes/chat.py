@@ -16,7 +16,7 @@ from backend.api.disconnects import stop_on_disconnect
 from backend.api.errors import JSONBytes
 from backend.api.file_parts import open_file_parts
 from backend.api.model_route import ModelRoute
-from backend.api.neighbours import CHAT_ID
+from backend.api.neighbours import read_chat_id
 from backend.api.pictures import fetch_pictures
 from backend.api.sse import RunResponse
 from backend.api.status_lines import StatusLines
@@ -53,7 +53,7 @@ async def create_chat_completion(request: Request) -> Response:
     if wire.stream:
         include_usage = bool(wire.stream_options and wire.stream_options.include_usage)
         encoder = ChunkEncoder(head, include_usage=include_usage, choices=question.choices, functions=functions)
-        shown = StatusLines(encoder) if CHAT_ID in request.headers else encoder
+        shown = StatusLines(encoder) if read_chat_id(request.headers) else encoder
         settings = context.settings
         return RunResponse(
             _frames(turn, shown),

@@ -217,6 +217,19 @@ async def test_a_chat_whose_session_was_deleted_begins_anew(server: RunningServe
         assert await contents(alice, again) == ["Hi", "Echo: Hi", "Ho", "Echo: Ho"]
 
 
+@pytest.mark.parametrize("no_id", ["", "new", "{{CHAT_ID}}"])
+async def test_chats_without_an_id_are_not_one_chat(server: RunningServer, no_id: str) -> None:
+    async with await server.signed_in("alice") as alice:
+        sessions = {(await chat(alice, no_id, text)).json()["session_id"] for text in ("Hi", "Ho")}
+        assert len(sessions) == 2
+
+
+async def test_a_task_header_that_is_empty_is_an_ordinary_question(server: RunningServer) -> None:
+    async with await server.signed_in("alice") as alice:
+        response = await ask(alice, headers={"X-OpenWebUI-Task": "", "X-OpenWebUI-Chat-Id": "chat-1"})
+        assert response.json()["session_id"]
+
+
 async def test_a_temporary_chat_leaves_nothing_behind(server: RunningServer) -> None:
     async with await server.signed_in("alice") as alice:
         response = await chat(alice, "local:abc", "Hi")
