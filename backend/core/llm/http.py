@@ -18,8 +18,8 @@ from backend.core.errors import ApiError, BackendUnavailable
 from backend.core.events import BackendEvent
 from backend.core.llm.wire import AnswerDecoder, WireError
 
-# Below llama.cpp's 5 s: a connection that the server is about to close must not be taken from the pool.
-POOL_KEEPALIVE_S = 4.0
+# Far below llama.cpp's 5 s, which begin before ours: what it is about to close must not be taken from the pool.
+POOL_KEEPALIVE_S = 2.0
 SPARE_CONNECTIONS = 16
 END_OF_BODY_TIMEOUT_S = 0.5  # after the last event, for the end of the body: only then the connection is kept
 ERROR_BODY_TIMEOUT_S = 5.0
