@@ -89,7 +89,7 @@ def make_zip_bomb(path: Path) -> Path:
         archive.open("word/document.xml", "w") as member,
     ):
         member.write(WORD_XML.split("{}")[0].encode() + b"<w:p><w:r><w:t>")
-        for _ in range(300):
+        for _ in range(160):
             member.write(b"x" * 2**20)
     return path
 
@@ -139,9 +139,9 @@ def make_huge_png(path: Path, side: int = 100_000) -> Path:
 
 
 def make_pdf_bomb(path: Path) -> Path:
-    """A page whose contents are compressed twice, and unpack to hundreds of megabytes."""
+    """A page whose contents are compressed twice, and unpack to 128 MiB of states to be kept."""
     compressor = zlib.compressobj(1)
-    once = b"".join([*(compressor.compress(b"q " * 2**19) for _ in range(400)), compressor.flush()])
+    once = b"".join([*(compressor.compress(b"q " * 2**19) for _ in range(128)), compressor.flush()])
     data = zlib.compress(once, 9)
     objects = [
         b"<</Type/Catalog/Pages 2 0 R>>",

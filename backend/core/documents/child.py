@@ -47,6 +47,7 @@ def main() -> None:
         os.nice(NICENESS)
         _write_batches(_read(source))
     else:
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # only OCR starts a process, and here is none
         deadline = time.monotonic() + asked["patience_s"]
         _write({"text": _describe(Source(source.path, source.name, deadline=deadline), asked["max_characters"])})
 
@@ -69,7 +70,7 @@ def _describe(source: Source, max_characters: int) -> str:
                 break
     except Exception as error:  # as above
         lines.append(f"{'The rest' if lines else 'It'} cannot be read. {_explain(error)}")
-    return "\n".join(lines)[: max_characters + 1]
+    return "\n".join(lines).replace("\0", "")[: max_characters + 1]
 
 
 def _explain(error: Exception) -> str:
@@ -101,19 +102,21 @@ def _write_batches(parts: Iterator[DocumentPart]) -> None:
 
 
 def _cut(part: DocumentPart) -> Iterator[DocumentPart]:
-    """The part, in pieces of a bounded size."""
+    """The part, in pieces of a bounded size, without the zero bytes that databases and terminals stumble over."""
     if isinstance(part, Block):
-        for begin in range(0, len(part.text), MAX_BLOCK):
-            yield Block(part.kind, part.text[begin : begin + MAX_BLOCK], part.page, part.level)
+        text = part.text.replace("\0", "")
+        for begin in range(0, len(text), MAX_BLOCK):
+            yield Block(part.kind, text[begin : begin + MAX_BLOCK], part.page, part.level)
     elif isinstance(part, DocumentInfo):
-        yield DocumentInfo(part.title[:MAX_TITLE], part.author and part.author[:MAX_TITLE], part.pages)
+        title, author = (told and told.replace("\0", "")[:MAX_TITLE] for told in (part.title, part.author))
+        yield DocumentInfo(title or "", author, part.pages)
     else:
         yield part
 
 
 def _write(value: Any) -> None:
     line = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    sys.stdout.buffer.write(line.replace("\0", "").encode("utf-8", "replace") + b"\n")
+    sys.stdout.buffer.write(line.encode("utf-8", "replace") + b"\n")
     sys.stdout.buffer.flush()
 
 

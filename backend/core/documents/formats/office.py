@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 from backend.core.documents.document import DocumentInfo
 from backend.core.documents.formats.source import Source, Unreadable
 
-MAX_MEMBER = 2**28  # bytes, unpacked
+MAX_MEMBER = 2**27  # bytes, unpacked
 MAX_SMALL = 2**24  # of a member that is read into one tree
 MAX_DEPTH = 500
 PROPERTIES = "docProps/core.xml"

@@ -214,14 +214,21 @@ async def test_what_cannot_be_read_is_a_problem(tmp_path: Path, make: Callable[[
     assert why in found[0].text
 
 
-async def test_a_bomb_in_a_pdf_is_a_problem_of_its_page(tmp_path: Path) -> None:
+async def test_a_bomb_in_a_pdf_is_a_problem_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "READ_MEMORY_BYTES", 200 * 2**20)
     parts = await read(await asyncio.to_thread(documents.make_pdf_bomb, tmp_path / "a.pdf"))
-    assert problems(parts)
+    assert [problem.page for problem in problems(parts)] == [1]
     assert parts[-1] == PageRead(1, 1)
 
 
 async def test_a_file_that_is_gone_is_a_problem(tmp_path: Path) -> None:
     assert problems(await read(tmp_path / "nothing.txt"))
+
+
+async def test_zero_bytes_do_not_get_through(tmp_path: Path) -> None:
+    path = await write(tmp_path / "a.json", '{"a\\u0000b": "c\\u0000d"}')
+    assert blocks(await read(path)) == [("row", "ab: cd")]
+    assert "\0" not in await DocumentReaders().describe(path, "a.json", "application/json")
 
 
 async def test_closing_the_reading_ends_its_process(tmp_path: Path) -> None:
