@@ -267,6 +267,9 @@ if [[ $ENGINE ]]; then
     prepare_engine
     say "Starting the embedded llama.cpp engine."
     start engine "$PYTHON" -m backend.core.llm.embedded >"$LOGS/engine.url"
+    await engine "$ENGINE_READY_S" test -s "$LOGS/engine.url"
+    EMBEDDED_LLM_URL=$(<"$LOGS/engine.url")
+    export EMBEDDED_LLM_URL # both servers ask it: tools have models, too
 fi
 
 healthy() { curl --silent --fail --noproxy '*' --max-time 2 "$1/health"; }
@@ -274,11 +277,6 @@ healthy() { curl --silent --fail --noproxy '*' --max-time 2 "$1/health"; }
 say "Starting the tools API and the main API."
 start "tools API" "$PYTHON" tools_server.py &>>"$LOGS/tools.log"
 await "tools API" "$READY_S" healthy "$TOOLS_URL"
-if [[ $ENGINE ]]; then
-    await engine "$ENGINE_READY_S" test -s "$LOGS/engine.url"
-    EMBEDDED_LLM_URL=$(<"$LOGS/engine.url")
-    export EMBEDDED_LLM_URL
-fi
 start "main API" "$PYTHON" server.py &>>"$LOGS/main.log"
 await "main API" "$READY_S" healthy "$MAIN_URL"
 
