@@ -13,6 +13,8 @@ from .pptx_look import CARD_PADDING, Look, regions
 from .pptx_tables import is_too_high
 from .pptx_text import TextStyle, bullets, choose_size
 
+MAX_POINTS = 8  # of a page: more are not read
+
 Item = TypeVar("Item")
 
 
@@ -67,7 +69,9 @@ def code_style(look: Look) -> TextStyle:
 
 def _list_fits(slide: Slide, look: Look) -> Callable[[Sequence[str]], bool]:
     box, style = regions(slide, look)[-1], list_style(look)
-    return lambda texts: choose_size(bullets(texts, gap=0.45), box, style, look) is not None
+    return lambda texts: (
+        len(texts) <= MAX_POINTS and choose_size(bullets(texts, gap=0.45), box, style, look) is not None
+    )
 
 
 def _code_fits(slide: Slide, look: Look) -> Callable[[Sequence[str]], bool]:

@@ -161,7 +161,7 @@ def _label_values(plot: Any, chart: Chart, look: Look) -> None:
 
 
 def _is_labelled(chart: Chart) -> bool:
-    return len(chart.categories) * len(chart.series) <= MAX_LABELLED and chart.kind != "scatter"
+    return len(chart.categories) * len(chart.series) <= MAX_LABELLED and chart.kind not in {"scatter", "area"}
 
 
 def _has_fractions(chart: Chart) -> bool:

@@ -78,6 +78,8 @@ def look_of(theme: Theme) -> Look:
         accent=accent,
         line=theme.palette.line,
     )
+    if theme.mark == "rule":  # which stands between the headline and what is below
+        look = replace(look, area=Box(BODY.x, BODY.y + 12, BODY.width, BODY.height - 12))
     if theme.cover == "rule":
         middle = PAGE_WIDTH - 2 * MARGIN - 80
         return replace(

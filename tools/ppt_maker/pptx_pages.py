@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -18,7 +18,7 @@ from .pptx_charts import add_chart, describe
 from .pptx_look import CARD_PADDING, GUTTER, Box, regions
 from .pptx_stage import TITLES, Stage, body_of, text_of
 from .pptx_tables import add_table
-from .pptx_text import TextStyle, add_text, bullets, choose_size, family_of, write_text
+from .pptx_text import TextStyle, add_text, bullets, choose_size, family_of, size_without_orphan, write_text
 from .pptx_xml import NAMESPACES, fill
 
 CAPTION_HEIGHT = 24.0
@@ -184,7 +184,7 @@ class Painter:
         words, by = boxes
         self._bar(slide, Box(words.x - 110, words.y + 12, 6, words.height + 60))
         style = TextStyle(110, 110, font="heading", colour=self._look.accent, bold=True)
-        self._add(slide, Box(words.x - 76, words.y - 8, 70, 130), [Paragraph("“")], style, "Quotation mark")
+        self._add(slide, Box(words.x - 76, words.y - 8, 76, 170), [Paragraph("“")], style, "Quotation mark")
         style = TextStyle(self._look.sizes.quote + 4, 18, font="heading", bold=False, colour="tx1", anchor="ctr")
         self._add(slide, words, [Paragraph(page.quote.text)], style, "Quote")
         if page.quote.by:
@@ -227,9 +227,10 @@ class Painter:
             "cover": (sizes.cover, self._look.cover_title),
             "section": (sizes.section, self._look.section_title),
         }.get(page.layout, (sizes.headline, self._look.headline))
-        align = "ctr" if "ctr" in _alignment(slide.shapes.title) else "l"
-        style = TextStyle(size, 18, font="heading", inherited=size, align=align)  # type: ignore[arg-type]
-        self._write(slide.shapes.title, [Paragraph(page.headline or self._deck.title)], style, box)
+        text = page.headline or self._deck.title
+        largest = size_without_orphan(text, TextStyle(size, 18, font="heading"), self._look, box.width)
+        style = TextStyle(largest, 18, font="heading", inherited=size)
+        self._write(slide.shapes.title, [Paragraph(text)], style, box)
 
     def _lead(self, slide: Any, text: str, box: Box) -> None:
         style = TextStyle(self._look.sizes.lead, 13, colour="tx2", anchor="t")
@@ -297,6 +298,8 @@ class Painter:
     def _write(self, shape: Any, text: list[Paragraph], style: TextStyle, box: Box, *, move: bool = False) -> None:
         if move or not self._stage.is_own:
             shape.left, shape.top, shape.width, shape.height = (Pt(v) for v in (box.x, box.y, box.width, box.height))
+        if "ctr" in _alignment(shape):
+            style = replace(style, align="ctr")
         if not write_text(shape, text, style, self._look, self._deck.language, box):
             self._cut.extend(paragraph.text for paragraph in text)
 

@@ -9,11 +9,12 @@ from pptx.oxml import parse_xml
 from pptx.oxml.ns import qn
 from pptx.util import Pt
 
-from .metrics import Paragraph, fit_size, is_right_to_left, steps
+from .metrics import Paragraph, find_face, fit_size, is_right_to_left, steps
 from .pptx_look import Box, Look
 from .pptx_xml import NAMESPACES, emu, fill
 
 BULLET_INDENT = 1.1  # ems
+MAX_LESS = 4  # points that a headline may be smaller, to stand in one line
 MAX_TERM = 36  # characters before a colon that are set in bold
 FULL_TAGS = {"en": "en-US", "ko": "ko-KR", "ja": "ja-JP", "zh": "zh-CN", "ar": "ar-SA", "de": "de-DE", "fr": "fr-FR"}
 
@@ -46,6 +47,13 @@ def choose_size(paragraphs: Sequence[Paragraph], box: Box, style: TextStyle, loo
     """The largest size with which the text fits the box; None: it does not with any."""
     sizes = steps(style.largest, style.least)
     return fit_size(paragraphs, family_of(style, look), box.width, box.height, sizes, bold=_is_bold(style, look))
+
+
+def size_without_orphan(text: str, style: TextStyle, look: Look, width: float) -> float:
+    """A little smaller than the largest size, where that saves the text a second line with next to nothing in it."""
+    needs = find_face(family_of(style, look), bold=_is_bold(style, look)).width(text)
+    whole = (style.largest - less for less in range(MAX_LESS + 1) if needs * (style.largest - less) <= width)
+    return next(whole, style.largest)
 
 
 def family_of(style: TextStyle, look: Look) -> str:
@@ -100,7 +108,7 @@ def _paragraph(paragraph: Paragraph, style: TextStyle, size: float, look: Look, 
     align = {"l": "r", "r": "l"}.get(style.align, style.align) if rtl else style.align
     indent, after = emu(paragraph.indent * own), round(paragraph.space_after * own * 100)
     element = parse_xml(
-        f'<a:p {NAMESPACES}><a:pPr marL="{0 if rtl else indent}" marR="{indent if rtl else 0}" indent="{-indent}" '
+        f'<a:p {NAMESPACES}><a:pPr marL="{indent}" indent="{-indent}" '
         f'algn="{align}" rtl="{int(rtl)}"><a:lnSpc><a:spcPct val="100000"/></a:lnSpc>'
         f'<a:spcBef><a:spcPts val="0"/></a:spcBef><a:spcAft><a:spcPts val="{after}"/>'
         f"</a:spcAft>{_bullet(style, look)}</a:pPr></a:p>"

@@ -80,7 +80,7 @@ def _section(theme: Theme, look: Look) -> _LayoutPart:
     palette = theme.palette
     title = level(look.sizes.section, palette.on_cover, bold=theme.heading_bold, font="+mj-lt")
     text = level(20, palette.on_cover_muted)
-    number = level(96, palette.accent, bold=True, font="+mj-lt")
+    number = level(96, palette.on_cover_muted, bold=True, font="+mj-lt")
     return _LayoutPart(
         "Section",
         "secHead",
