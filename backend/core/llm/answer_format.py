@@ -48,13 +48,10 @@ class AnswerFormat:
         told = self._object.text if wanted.schema is None else self._schema.fill(schema=schema)
         return replace(request, messages=add_to_system(request.messages, told))
 
-    async def stream(self, request: LLMRequest) -> AsyncGenerator[BackendEvent, None]:
-        answer = self._inner.stream(request)
-        if request.response_format is not None:
-            answer = self.check(self.describe(request), request.response_format)
-        async with aclosing(answer) as events:
-            async for event in events:
-                yield event
+    def stream(self, request: LLMRequest) -> AsyncGenerator[BackendEvent, None]:
+        if request.response_format is None:
+            return self._inner.stream(request)
+        return self.check(self.describe(request), request.response_format)
 
     async def check(self, request: LLMRequest, wanted: ResponseFormat) -> AsyncGenerator[BackendEvent, None]:
         """Stream a request that was described already."""

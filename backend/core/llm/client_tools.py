@@ -82,22 +82,18 @@ class ClientTools:
         self._prompts = ToolPrompts()
         self._capabilities = capabilities
 
-    async def stream(self, request: LLMRequest) -> AsyncGenerator[BackendEvent, None]:
+    def stream(self, request: LLMRequest) -> AsyncGenerator[BackendEvent, None]:
         tools = offered_tools(request)
         known = self._capabilities(request.model)
         is_native = not known or "tools" in known
         if tools:
             answer = _Answer(OutgoingCalls(request, tools))
-            request = replace(self._formatted.describe(request), tools=tools)
-            events = self._answer(request, answer, is_native=is_native)
-        else:
-            if not is_native and mentions_calls(request.messages):
-                request = replace(request, messages=write_out(request.messages))
-            plain = replace(request, tools=(), tool_choice=None, parallel_tool_calls=None)
-            events = self._formatted.stream(plain)
-        async with aclosing(events):
-            async for event in events:
-                yield event
+            return self._answer(replace(self._formatted.describe(request), tools=tools), answer, is_native=is_native)
+        if request.tools:
+            request = replace(request, tools=(), tool_choice=None, parallel_tool_calls=None)
+        if not is_native and mentions_calls(request.messages):
+            request = replace(request, messages=write_out(request.messages))
+        return self._formatted.stream(request)
 
     async def _answer(
         self, request: LLMRequest, answer: _Answer, *, is_native: bool
