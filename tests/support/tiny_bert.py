@@ -1,4 +1,4 @@
-"""Embedding models that are made in a moment: a BERT of one layer with random weights, in sentence-transformers' layout."""
+"""Embedding models made in a moment: a BERT of one layer with random weights, as sentence-transformers lays it out."""
 
 import importlib.util
 import json

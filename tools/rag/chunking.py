@@ -13,6 +13,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from backend.core.documents.document import Block, BlockKind
 
@@ -115,18 +116,20 @@ class Chunker:
 
     def _put(self, piece: _Piece) -> Iterator[Chunk]:
         if self._pieces and self._cost + piece.cost > self._room:
-            last = self._pieces[-1]
+            before = self._pieces
             yield from self._close()
-            self._repeat(last, piece)
+            self._repeat(before, piece)
         self._pieces.append(piece)
         self._cost += piece.cost
 
-    def _repeat(self, last: _Piece, piece: _Piece) -> None:
+    def _repeat(self, before: list[_Piece], piece: _Piece) -> None:
         """Begin a chunk with what `piece` goes on from: a table's first line, or the last sentences of prose."""
+        last = before[-1]
         if piece.head and piece.head == last.head:
             repeated = piece.head
         elif piece.kind == last.kind == "paragraph":
-            repeated = self._take_end(last.text, min(self._size // OVERLAP_SHARE, self._room - piece.cost))
+            prose = list(takewhile(lambda one: one.kind == "paragraph", reversed(before)))[::-1]
+            repeated = self._take_end(_join(prose), min(self._size // OVERLAP_SHARE, self._room - piece.cost))
         else:
             return
         cost = self._counter.count([repeated])[0]

@@ -1,13 +1,14 @@
 """The tokens of the embedding model: how long a text is for it, and where it may be cut."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 Span = tuple[int, int]  # of characters
 
-MIN_CHARACTERS_A_TOKEN = 8  # what costs a token: some tokenizers make one token of a word of any length
+MAX_SPAN = 32  # characters; some tokenizers make one token of a word of any length, and none of invisible characters
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -26,12 +27,10 @@ class TokenCounter:
         self.marks = int(self._tokenizer.num_special_tokens_to_add(is_pair=False))  # that each text gets
 
     def spans(self, texts: Sequence[str]) -> list[list[Span]]:
-        """Where the tokens of each text are; no piece between two beginnings is longer than a few words."""
+        """Where the tokens of each text are. What is longer than any token ought to be counts as several."""
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [
-            _split_long(encoding.offsets)
-            if len(text) > MIN_CHARACTERS_A_TOKEN * len(encoding.offsets)
-            else encoding.offsets
+            list(_fill(encoding.offsets, len(text))) if _has_gaps(encoding.offsets, len(text)) else encoding.offsets
             for text, encoding in zip(texts, encodings, strict=True)
         ]
 
@@ -40,9 +39,16 @@ class TokenCounter:
         return [len(spans) for spans in self.spans(texts)]
 
 
-def _split_long(spans: Sequence[Span]) -> list[Span]:
-    pieces: list[Span] = []
-    for begin, end in spans:
-        for place in range(begin, max(end, begin + 1), 4 * MIN_CHARACTERS_A_TOKEN):
-            pieces.append((place, min(end, place + 4 * MIN_CHARACTERS_A_TOKEN)))
-    return pieces
+def _has_gaps(spans: Sequence[Span], size: int) -> bool:
+    begins = [0, *(span[0] for span in spans), size]
+    return any(behind - begin > MAX_SPAN for begin, behind in pairwise(begins))
+
+
+def _fill(spans: Sequence[Span], size: int) -> Iterator[Span]:
+    """The spans, with more of them where the next one begins too far behind."""
+    begins = [span[0] for span in spans]
+    if not begins or begins[0] > MAX_SPAN:
+        begins.insert(0, 0)
+    for begin, behind in pairwise([*begins, size]):
+        for place in range(begin, max(behind, begin + 1), MAX_SPAN):
+            yield place, min(place + MAX_SPAN, behind)

@@ -1,7 +1,7 @@
 """Collections over a small model with random weights: words are found, and vectors are merely there."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,6 @@ from tests.support.tiny_bert import make_tiny_bert
 from tools.rag.collections import Collections
 from tools.rag.embedder import Embedder
 
-OpenCollections = Callable[..., AbstractAsyncContextManager[Collections]]
-
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -22,17 +20,29 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def opened_collections(data_dir: Path, model: Path, **settings: Any) -> AsyncIterator[Collections]:
-    given = Settings(DATA_DIR=data_dir, RAG_EMBEDDING_MODEL=str(model), **settings)
-    embedder = Embedder(given.RAG_EMBEDDING_MODEL, threads=1)
+async def opened_embedder(model: Path) -> AsyncIterator[Embedder]:
+    embedder = Embedder(str(model), threads=1)
     await embedder.start()
-    collections = Collections(given, embedder, DocumentReaders())
+    try:
+        yield embedder
+    finally:
+        await embedder.close()
+
+
+@asynccontextmanager
+async def collections_over(embedder: Embedder, data_dir: Path, **settings: Any) -> AsyncIterator[Collections]:
+    collections = Collections(Settings(DATA_DIR=data_dir, **settings), embedder, DocumentReaders())
     await collections.start()
     try:
         yield collections
     finally:
         await collections.close()
-        await embedder.close()
+
+
+@asynccontextmanager
+async def opened_collections(data_dir: Path, model: Path, **settings: Any) -> AsyncIterator[Collections]:
+    async with opened_embedder(model) as embedder, collections_over(embedder, data_dir, **settings) as collections:
+        yield collections
 
 
 @pytest.fixture
