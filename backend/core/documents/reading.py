@@ -23,7 +23,8 @@ READ_QUEUE_TIMEOUT_S = 3600.0  # behind documents whose readers take their time 
 PAGE_TIMEOUT_S = 60.0
 READ_MEMORY_BYTES = 2**30
 MAX_READ_BYTES = 2**29  # of all that is read of one document
-DESCRIBE_TIMEOUT_S = 2.0
+DESCRIBE_CPU_S = 2
+DESCRIBE_TIMEOUT_S = 5.0  # on a busy machine, the same work takes longer
 DESCRIBE_QUEUE_TIMEOUT_S = 20.0
 DESCRIBE_PATIENCE_S = 1.0  # then a child stops to count, and says "at least"
 DESCRIBE_MEMORY_BYTES = 176 * 2**20  # with what the libraries map it stays below 200 MiB
@@ -119,7 +120,7 @@ class DocumentReaders:
         return f"{head}\n{mark_as_data(shown + cut, name)}"
 
     async def _look(self, path: Path, name: str, max_characters: int) -> str:
-        asked = _ask("describe", path, name, DESCRIBE_MEMORY_BYTES, DESCRIBE_TIMEOUT_S)
+        asked = _ask("describe", path, name, DESCRIBE_MEMORY_BYTES, DESCRIBE_CPU_S)
         asked |= {"patience_s": DESCRIBE_PATIENCE_S, "max_characters": max_characters}
         if not await _take(self._describing, DESCRIBE_QUEUE_TIMEOUT_S):
             return "It was not looked at: the server is too busy."
@@ -141,13 +142,13 @@ async def _take(places: asyncio.Semaphore, timeout_s: float) -> bool:
     return True
 
 
-def _ask(what: str, path: Path, name: str, memory_bytes: int, timeout_s: float) -> dict[str, Any]:
+def _ask(what: str, path: Path, name: str, memory_bytes: int, cpu_s: float) -> dict[str, Any]:
     return {
         "do": what,
         "path": str(path.absolute()),
         "name": name,
         "memory_bytes": memory_bytes,
-        "cpu_s": max(1, round(timeout_s)),
+        "cpu_s": max(1, round(cpu_s)),
     }
 
 

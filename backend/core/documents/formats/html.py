@@ -6,7 +6,7 @@ from typing import Any
 from lxml import etree
 
 from backend.core.documents.document import Block, DocumentInfo, DocumentPart
-from backend.core.documents.formats.source import Source
+from backend.core.documents.formats.source import Source, Unreadable
 from backend.core.documents.formats.tables import table_blocks
 
 FED = 2**16  # characters at a time
@@ -17,6 +17,7 @@ BREAKING = frozenset(
     | {"figcaption", "figure", "footer", "form", "header", "hr", "li", "main", "nav", "ol", "p", "pre", "section"}
     | {"summary", "ul"}
 )
+MAX_DEPTH = 1_000
 MAX_HEADINGS = 30
 SHOWN = 6_000
 
@@ -66,6 +67,7 @@ class _Blocks:
         self.in_body = False
         self.ready: list[Block] = []
         self._text: list[str] = []
+        self._depth = 0
         self._silent = 0
         self._titled = False
         self._pre = 0
@@ -79,6 +81,9 @@ class _Blocks:
         return taken
 
     def start(self, tag: str, _attributes: Any) -> None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:  # the parser's time grows with the square of it
+            raise Unreadable("It is nested too deeply.")
         self.in_body = self.in_body or tag == "body"
         if tag == "title" and not self._tables:
             self._titled = True
@@ -102,6 +107,7 @@ class _Blocks:
             self._pre += tag == "pre"
 
     def end(self, tag: str) -> None:
+        self._depth -= 1
         if tag == "title":
             self._titled = False
         if tag in SILENT:

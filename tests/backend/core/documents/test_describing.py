@@ -115,7 +115,7 @@ async def test_a_hostile_file_is_described_all_the_same_and_soon(tmp_path: Path,
     path = await made(HOSTILE[name], tmp_path / name)
     began = time.monotonic()
     description = await describe(path)
-    assert time.monotonic() - began < 6  # two seconds on a calm machine
+    assert time.monotonic() - began < 15  # about two on a calm machine
     assert "Attached file" in description
     assert len(description.encode()) < MAX_DESCRIPTION_BYTES + MARKS_BYTES
 
