@@ -23,7 +23,6 @@ from backend.core.llm.answer_format import AnswerFormat
 from backend.core.llm.base import LLMRequest, ModelStream, NamedTool
 from backend.core.llm.call_gate import CallGate
 from backend.core.llm.outgoing_calls import OutgoingCalls, RefusedCall
-from backend.core.llm.text_calls import find_calls
 from backend.core.llm.tool_prompting import (
     Step,
     ToolPrompts,
@@ -33,7 +32,6 @@ from backend.core.llm.tool_prompting import (
     write_call,
     write_out,
 )
-from backend.core.llm.toolset import Toolset
 from backend.core.llm.wire import offered_tools
 
 MAX_ASIDE_CHARS = 400  # words before a call that has to be made
@@ -195,7 +193,7 @@ class ClientTools:
                     elif not isinstance(event, ToolCallDelta):
                         yield event
             text = "".join(said)
-            match _read_step(text, calls.tools):
+            match await _read_step(text, calls):
                 case Step(None) if not must_call:
                     answer.words = self._prompts.ask_for_words(request, step, text)
                     return
@@ -234,7 +232,7 @@ class ClientTools:
                     yield event
                 elif words := gate.feed(event.text):
                     yield event if words == event.text else TextDelta(words)
-        match _read_step(gate.held, answer.calls.tools):
+        match await _read_step(gate.held, answer.calls) if gate.held else None:
             case Step(str(name), arguments):
                 try:
                     for delta in await answer.calls.check_and_send(name, arguments):
@@ -245,11 +243,11 @@ class ClientTools:
                 yield TextDelta(gate.held)
 
 
-def _read_step(text: str, tools: Toolset) -> Step | None:
+async def _read_step(text: str, calls: OutgoingCalls) -> Step | None:
     """What a model decided, also where it says so in another form than it was asked for."""
     if step := read_step(text):
         return step
-    return next((Step(call.name, call.arguments) for call in find_calls(text, tools)), None)
+    return next((Step(call.name, call.arguments) for call in await calls.find(text)), None)
 
 
 def _is_prose(text: str) -> bool:

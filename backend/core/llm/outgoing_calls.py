@@ -9,7 +9,7 @@ import orjson
 
 from backend.core.events import ToolCallDelta
 from backend.core.llm.base import LLMRequest, ToolDefinition
-from backend.core.llm.text_calls import find_calls
+from backend.core.llm.text_calls import TextCall, find_calls
 from backend.core.llm.toolset import Toolset, dump_arguments, parse_json
 from backend.core.llm.wire import new_call_id
 from backend.core.messages import ToolCall
@@ -84,7 +84,7 @@ class OutgoingCalls:
 
     async def take_text(self, text: str) -> list[ToolCallDelta] | None:
         """What may be calls that were written as text. None: it is words."""
-        found = find_calls(text, self.tools)
+        found = await self.find(text)
         deltas = []
         for call in found[:1] if self._one else found:
             try:
@@ -93,6 +93,10 @@ class OutgoingCalls:
                 written = call.arguments if isinstance(call.arguments, str) else dump_arguments(call.arguments)
                 self._refuse(ToolCall("", call.name, written), error)
         return deltas if found else None
+
+    async def find(self, text: str) -> list[TextCall]:
+        """The calls that stand in a text. Rubbish takes long to read: not on the event loop."""
+        return await asyncio.to_thread(find_calls, text, self.tools)
 
     async def check_and_send(self, name: str, given: Any, call_id: str = "") -> list[ToolCallDelta]:
         """Raises: ValueError, with a sentence for the model."""

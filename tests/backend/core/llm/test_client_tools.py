@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from backend.core.errors import AnswerInterrupted, BadRequest, InvalidAnswer
-from backend.core.events import BackendEvent, Completed, TextDelta, ToolCallDelta, Usage
+from backend.core.events import BackendEvent, Completed, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from backend.core.llm.base import LLMRequest, NamedTool, ResponseFormat, Sampling, ToolDefinition
 from backend.core.llm.client_tools import MAX_ASIDE_CHARS, ClientTools
 from backend.core.messages import Message, ToolCall
-from tests.support.scripted import Answer, ScriptedLLM, collect, text_of
+from tests.support.scripted import Answer, Pause, ScriptedLLM, collect, text_of
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]}
 WEATHER = ToolDefinition("weather", "Tells the weather.", CITY)
@@ -401,3 +401,15 @@ async def test_with_tools_and_a_format_a_call_goes_first(capabilities: Any) -> N
     )
     events, _ = await run(ask(response_format=COUNT), first, capabilities=capabilities)
     assert calls_of(events) == [("clock", {})]
+
+
+@pytest.mark.parametrize("capabilities", [knows_tools, knows_none])
+@pytest.mark.parametrize(
+    "fields", [{}, {"tools": ()}, {"tools": (), "response_format": COUNT}, {"tool_choice": "required"}]
+)
+async def test_who_leaves_ends_the_model_call(capabilities: Any, fields: dict[str, Any]) -> None:
+    llm = ScriptedLLM([[ReasoningDelta("Hm."), Pause()]])
+    events = ClientTools(llm, capabilities).stream(ask(**fields))
+    assert isinstance(await anext(events), ReasoningDelta)
+    await events.aclose()
+    assert (llm.running, llm.abandoned) == (0, 1)
