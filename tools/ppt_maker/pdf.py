@@ -13,7 +13,7 @@ import contextlib
 import json
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backend.utils.atomic_files import write_atomically
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 2  # PDFs; a browser takes some 400 MiB and a core
 MARKDOWN_TIMEOUT_S = 60.0
-PDF_TIMEOUT_S = 90.0
+ENGINE_TIMEOUT_S = 75.0
+PDF_TIMEOUT_S = 180.0
 PREVIEW_TIMEOUT_S = 60.0
 MAX_MARKDOWN = 150 << 20  # with its pictures
 MAX_PDF = 100 << 20
@@ -41,7 +42,7 @@ MAX_PREVIEW = 4 << 20
 FILE_MODE = 0o644
 _CHILD = Path(__file__).with_name("marp_child.py")
 _ROOT = Path(__file__).parents[2]
-_MARP_LIMITS = Limits(memory_mb=2048, processes=400, disk_mb=MAX_PDF >> 20, tmp_mb=512, open_files=4096, cpu_s=300)
+_ENGINE_LIMITS = Limits(memory_mb=2048, processes=400, disk_mb=MAX_PDF >> 20, tmp_mb=512, open_files=4096, cpu_s=300)
 _PREVIEW_LIMITS = Limits(memory_mb=1024, processes=32, disk_mb=MAX_PREVIEW >> 20)
 _MARP_OPTIONS = {
     "html": False,
@@ -99,59 +100,67 @@ class Press:
         self._hidden = (*self._hidden, str(await asyncio.to_thread(Path.cwd) / ".env"))
         self.engines = await find_engines(self._base, self._places, hidden=self._hidden)
 
-    async def make_pdf(self, deck: Deck, workspace: Path, name: str, *, is_template: bool = False) -> Pdf:
+    async def make_pdf(
+        self, deck: Deck, workspace: Path, name: str, *, is_template: bool = False, timeout_s: float = PDF_TIMEOUT_S
+    ) -> Pdf:
         """Make `name`.md and `name`.pdf from a deck whose `name`.pptx is in the workspace already.
 
         Args:
             is_template: the PPTX looks like a team's template, which Marp cannot.
+            timeout_s: for all of it, and all engines together.
         """
-        markdown = ""
-        files: list[str] = []
-        reasons: list[str] = []
-        async with self._free:
-            try:
-                markdown = await self._write_markdown(deck, workspace, f"{name}.md")
-                files.append(f"{name}.md")
-            except (ChildFailed, OSError) as error:
-                reasons.append(f"Marp: the Markdown could not be written ({error})")
-            order = ["marp"] if markdown else []
-            order = ["libreoffice", *order] if is_template else [*order, "libreoffice"]
-            for engine in order:
-                if reason := self.engines.reasons.get(engine):
-                    reasons.append(reason)
-                    continue
-                try:
-                    content = await (
-                        self._by_marp(workspace, name) if engine == "marp" else self._by_office(workspace, name)
-                    )
-                    await asyncio.to_thread(write_atomically, workspace / f"{name}.pdf", content, mode=FILE_MODE)
-                except (NotMade, NoWalls, OSError) as error:
-                    log.warning("ppt_maker: no PDF by %s: %s", engine, error)
-                    reasons.append(f"{engine}: {error}"[:300])
-                    continue
-                return Pdf(engine, (*files, f"{name}.pdf"), markdown)
-        return Pdf("", tuple(files), markdown, f"There is no PDF. {' '.join(reasons)} {HOW_TO_ENABLE}")
+        draft = Pdf("", (), "")
+        try:
+            async with asyncio.timeout(timeout_s), self._free:
+                await asyncio.to_thread(_remove_earlier, workspace, name)
+                draft = await self._write_markdown(deck, workspace, f"{name}.md")
+                return await self._try_engines(draft, workspace, name, is_template=is_template)
+        except TimeoutError:
+            return replace(draft, reason="There is no PDF: the time for this call was over. Ask for fewer slides.")
 
-    async def make_previews(self, workspace: Path, name: str) -> list[str]:
-        """Make a PNG of each page of `name`.pdf: their names, none where it cannot be done here."""
-        async with self._free, work_folder(self._base) as folder:
-            try:
+    async def make_previews(self, workspace: Path, name: str, *, timeout_s: float = PREVIEW_TIMEOUT_S) -> list[str]:
+        """Make a PNG of each page of `name`.pdf: their names, none where it cannot be done here, or not in time."""
+        try:
+            async with asyncio.timeout(timeout_s), self._free, work_folder(self._base) as folder:
                 await _copy(workspace, f"{name}.pdf", folder / "slides.pdf", MAX_PDF)
                 argv = (sys.executable, "-I", "-c", _DRAW_PAGES)
                 ending = await self._run(argv, folder, _PREVIEW_LIMITS, PREVIEW_TIMEOUT_S, (), {})
                 if ending.stopped or ending.exit_code:
                     raise NotMade(ending.stopped or ending.output[-300:])
                 return await asyncio.to_thread(_take_previews, folder, workspace, name)
-            except (NotMade, NoWalls, OSError) as error:
-                log.warning("ppt_maker: no pictures of the pages: %s", error)
-                return []
+        except (NotMade, NoWalls, OSError) as error:  # TimeoutError is one of the last
+            log.warning("ppt_maker: no pictures of the pages: %s", error or "no time was left")
+            return []
 
-    async def _write_markdown(self, deck: Deck, workspace: Path, file: str) -> str:
-        """Raises: ChildFailed, OSError"""
+    async def _try_engines(self, draft: Pdf, workspace: Path, name: str, *, is_template: bool) -> Pdf:
+        """One after the other: what was made, or why nothing was."""
+        ways = {"marp": self._by_marp, "libreoffice": self._by_office}
+        reasons = [draft.reason] if draft.reason else []
+        if draft.reason:
+            del ways["marp"]
+        for engine in reversed(ways) if is_template else ways:
+            if missing := self.engines.reasons.get(engine):
+                reasons.append(missing)
+                continue
+            try:
+                content = await ways[engine](workspace, name)
+                await asyncio.to_thread(write_atomically, workspace / f"{name}.pdf", content, mode=FILE_MODE)
+            except (NotMade, NoWalls, OSError) as error:
+                log.warning("ppt_maker: no PDF by %s: %s", engine, error)
+                reasons.append(f"{engine} failed.")
+                continue
+            return replace(draft, engine=engine, files=(*draft.files, f"{name}.pdf"), reason="")
+        return replace(draft, reason=f"There is no PDF. {' '.join(reasons)} {HOW_TO_ENABLE}")
+
+    async def _write_markdown(self, deck: Deck, workspace: Path, file: str) -> Pdf:
         order = {"deck": deck.model_dump(mode="json"), "workspace": str(workspace), "file": file}
-        await self._children.run(_CHILD, order, timeout_s=MARKDOWN_TIMEOUT_S)
-        content = await asyncio.to_thread(_read, workspace, file, MAX_MARKDOWN)
-        return _without_attachments(content.decode(errors="replace"))
+        try:
+            await self._children.run(_CHILD, order, timeout_s=MARKDOWN_TIMEOUT_S)
+            content = await asyncio.to_thread(_read, workspace, file, MAX_MARKDOWN)
+        except (ChildFailed, OSError) as error:
+            log.warning("ppt_maker: no Markdown: %s", error)
+            return Pdf("", (), "", "The Markdown for Marp could not be written.")
+        return Pdf("", (file,), _without_attachments(content.decode(errors="replace")))
 
     async def _by_marp(self, workspace: Path, name: str) -> bytes:
         """Raises: NotMade, NoWalls, OSError"""
@@ -162,7 +171,7 @@ class Press:
             await asyncio.to_thread(_put, folder / "theme.css", BASE_THEME.encode())
             await asyncio.to_thread(_put, folder / "marp.json", json.dumps(_MARP_OPTIONS).encode())
             options = ("--config-file", "marp.json", "--no-stdin", "--pdf", "--browser", "chrome")
-            timeout = ("--browser-timeout", f"{PDF_TIMEOUT_S:g}")
+            timeout = ("--browser-timeout", f"{ENGINE_TIMEOUT_S:g}")
             argv = (str(marp.node.path), str(marp.script.path), *options, *timeout, "slides.md", "-o", "slides.pdf")
             env = {"CHROME_PATH": str(marp.browser.path), "CHROME_NO_SANDBOX": "1"}  # the walls are ours
             return await self._print(argv, folder, marp.visible, env)
@@ -179,7 +188,7 @@ class Press:
             return await self._print(argv, folder, office.visible, {})
 
     async def _print(self, argv: tuple[str, ...], folder: Path, visible: tuple[str, ...], env: dict[str, str]) -> bytes:
-        ending = await self._run(argv, folder, _MARP_LIMITS, PDF_TIMEOUT_S, visible, env)
+        ending = await self._run(argv, folder, _ENGINE_LIMITS, ENGINE_TIMEOUT_S, visible, env)
         if ending.stopped or ending.exit_code:
             raise NotMade(ending.stopped or ending.output[-300:] or f"it ended with {ending.exit_code}")
         content = await asyncio.to_thread(_read, folder, "slides.pdf", MAX_PDF)
@@ -229,12 +238,23 @@ def _put(path: Path, content: bytes) -> None:
     path.chmod(FILE_MODE)  # for whom the program runs as, however careful the server is
 
 
+def _remove_earlier(workspace: Path, name: str) -> None:
+    """What a changed deck had before it was changed, and may not have now. Blocks."""
+    for file in (f"{name}.pdf", *(_preview(name, number) for number in range(1, MAX_PREVIEWS + 1))):
+        with contextlib.suppress(OSError):  # not there, most often
+            (workspace / file).unlink()
+
+
+def _preview(name: str, number: int) -> str:
+    return f"{name}-{number:02}.png"
+
+
 def _take_previews(folder: Path, workspace: Path, name: str) -> list[str]:
     """Move the pictures over, by the numbers of their pages. Blocks."""
     names: list[str] = []
     for number in range(1, MAX_PREVIEWS + 1):
         if not (folder / f"{number}.png").exists():
             break
-        names.append(f"{name}-{number:02}.png")
+        names.append(_preview(name, number))
         write_atomically(workspace / names[-1], _read(folder, f"{number}.png", MAX_PREVIEW), mode=FILE_MODE)
     return names

@@ -32,6 +32,7 @@ from .writing import DEFAULT_PAGES, DeckWriter, Order
 
 NAME = "ppt_maker"
 WRITING_SHARE = 0.7  # of the call's time; the rest is for drawing
+SPARE_S = 5.0  # of it, for keeping files
 DRAWING_TIMEOUT_S = 90.0
 PAGE_TIMEOUT_S = 60.0  # the first one brings the fonts
 MAX_DRAWN_BYTES = 8 * 2**20  # what the child says, the deck among it
@@ -83,7 +84,8 @@ class PptMaker:
         return ToolStatus(True, details={"themes": list(THEMES), **self._press.engines.details()})
 
     async def run(self, args: PptMakerArgs, context: ToolContext) -> ToolResult:
-        until = asyncio.get_running_loop().time() + self._timeout_s * WRITING_SHARE
+        began = _now()
+        until = began + self._timeout_s * WRITING_SHARE
         material = await asyncio.to_thread(read_material, context.workspace, args.files, args.sources, args.instruction)
         old = await self._read_deck(args.deck, context.workspace) if args.deck else None
         wanted = args.slides or count_slides(args.instruction)
@@ -106,8 +108,12 @@ class PptMaker:
         drawn = await self._draw(deck, name, args, context, exact=bool(wanted) and not old)
         await context.progress("Making the PDF", {"phase": "pdf"})
         is_template = bool(args.template or self._template)
-        pdf = await self._press.make_pdf(drawn.deck, context.workspace, name, is_template=is_template)
-        previews = await self._press.make_previews(context.workspace, name) if pdf.engine else []
+        end = began + self._timeout_s - SPARE_S  # what is there by then is better than nothing at all
+        pdf = await self._press.make_pdf(
+            drawn.deck, context.workspace, name, is_template=is_template, timeout_s=end - _now()
+        )
+        left_s = end - _now()
+        previews = await self._press.make_previews(context.workspace, name, timeout_s=left_s) if pdf.engine else []
         files = await self._keep(drawn.deck, name, [*pdf.files, *previews], context)
         notices += [*drawn.notices, *([pdf.reason] if pdf.reason else [])]
         return _result(drawn.deck, pdf, files, notices, material, calls)
@@ -204,6 +210,10 @@ def _result(
         "notices": notices,
     }
     return ToolResult(True, "\n\n".join(parts), data, {"model": calls.model, "usage": asdict(calls.usage)})
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _read_file(workspace: Path, name: str) -> bytes:

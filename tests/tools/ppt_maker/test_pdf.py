@@ -230,6 +230,8 @@ async def test_a_deck_in_a_teams_template_is_printed_as_it_looks(tmp_path: Path)
 
 async def test_without_an_engine_the_reason_says_how_to_have_one_and_the_markdown_is_there(tmp_path: Path) -> None:
     workspace = await asyncio.to_thread(lay_out, tmp_path)
+    for earlier in ("deck.pdf", "deck-01.png", "deck-13.png"):
+        await asyncio.to_thread((workspace / earlier).write_text, "of the deck before it was changed")
     async with started(tmp_path, NOWHERE) as press:
         made = await press.make_pdf(every_layout(), workspace, "deck")
         previews = await press.make_previews(workspace, "deck")
@@ -239,9 +241,21 @@ async def test_without_an_engine_the_reason_says_how_to_have_one_and_the_markdow
     assert "There is no PDF." in made.reason
     assert "bash start_servers.sh --with-slides" in made.reason
     assert (workspace / "deck.md").stat().st_size > 1000
+    assert {path.name for path in workspace.iterdir()} == {"deck.md", "photo.png"}
     assert details["pdf"] == []
     assert set(details["pdf_missing"]) == {"marp", "libreoffice"}
     assert "--with-slides" in details["how_to_make_pdf"]
+
+
+@needs_marp
+async def test_a_call_without_time_for_a_pdf_says_so(tmp_path: Path) -> None:
+    workspace = await asyncio.to_thread(lay_out, tmp_path)
+    async with started(tmp_path) as press:
+        made = await press.make_pdf(SHORT, workspace, "deck", timeout_s=0.01)
+        previews = await press.make_previews(workspace, "deck", timeout_s=-1)
+    assert (made.engine, previews) == ("", [])
+    assert "the time for this call was over" in made.reason
+    assert await are_gone(descendants(), within_s=2)
 
 
 async def test_where_nothing_can_be_shut_in_nothing_is_printed(tmp_path: Path) -> None:
