@@ -15,7 +15,7 @@ With a `response_format` as well it is the final words that fit it.
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from backend.core.errors import BadRequest, InvalidAnswer
 from backend.core.events import BackendEvent, Completed, FinishReason, TextDelta, ToolCallDelta, Usage
@@ -50,7 +50,6 @@ class _Answer:
     words: LLMRequest | None = None
     usage: Usage = Usage()
     finish_reason: FinishReason = "stop"
-    aside: list[TextDelta] = field(default_factory=list)  # words that wait for the call that has to follow
 
     def note(self, completed: Completed) -> None:
         self.usage += completed.usage
@@ -123,7 +122,12 @@ class ClientTools:
 
     async def _ask_natively(self, request: LLMRequest, answer: _Answer) -> AsyncGenerator[BackendEvent, None]:
         """Ask as the model's template has it. The answer stays open where a call is missing."""
-        calls, gate, waited = answer.calls, CallGate(), 0
+        calls, gate = answer.calls, CallGate()
+        # Words wait where only a call may follow, and where they would have to be in a format that was not asked for.
+        must_wait = calls.must_call or request.response_format is not None
+        in_format = replace(request, tools=(), tool_choice=None) if request.response_format else None
+        aside: list[TextDelta] = []
+        waited = 0
         async with aclosing(self._inner.stream(replace(request, response_format=None))) as events:
             async for event in events:
                 match event:
@@ -132,43 +136,32 @@ class ClientTools:
                         if not words:
                             continue
                         delta = event if words == event.text else TextDelta(words)
-                        if request.response_format:
-                            if words.strip():  # words are to be in that format: they are asked for on their own
-                                answer.is_open, answer.words = False, replace(request, tools=(), tool_choice=None)
-                                return
-                        elif calls.must_call and not calls:
-                            answer.aside.append(delta)
-                            waited += len(words)
-                            if waited > MAX_ASIDE_CHARS:
-                                return
-                        else:
+                        if not must_wait or (calls and not in_format):
                             yield delta
+                            continue
+                        if not in_format:  # clients read the words beside a call as JSON, too: these are none
+                            aside.append(delta)
+                        waited += len(words)
+                        if waited > MAX_ASIDE_CHARS and not calls:  # none comes any more
+                            answer.is_open = calls.must_call
+                            answer.words = None if calls.must_call else in_format
+                            return
                     case ToolCallDelta():
-                        for each in self._after_aside(answer, await calls.take(event)):
+                        for each in _after(aside, await calls.take(event)):
                             yield each
                     case Completed():
                         answer.note(event)
                         deltas = await calls.finish(cut=event.finish_reason == "length")
                         written = await calls.take_text(gate.held) if gate.held.strip() else None
-                        for each in self._after_aside(answer, deltas + (written or [])):
+                        for each in _after(aside, deltas + (written or [])):
                             yield each
-                        missing = calls.must_call and not calls
-                        if gate.held and written is None and not missing:
-                            if request.response_format:
-                                answer.words = replace(request, tools=(), tool_choice=None)
-                            else:
-                                yield TextDelta(gate.held)
-                        answer.is_open = missing and not calls.refused
+                        answer.is_open = calls.must_call and not calls and not calls.refused
+                        if in_format and not calls and not calls.refused and not answer.is_open:
+                            answer.words = in_format
+                        elif gate.held and written is None and not in_format and not answer.is_open:
+                            yield TextDelta(gate.held)
                     case _:
                         yield event
-
-    @staticmethod
-    def _after_aside(answer: _Answer, deltas: list[ToolCallDelta]) -> list[BackendEvent]:
-        """The deltas, after the words that waited for them."""
-        if not deltas:
-            return []
-        aside, answer.aside = answer.aside, []
-        return [*aside, *deltas]
 
     async def _take_step(
         self, request: LLMRequest, answer: _Answer, refused: RefusedCall | None = None
@@ -241,6 +234,15 @@ class ClientTools:
                     yield TextDelta(gate.held)
             case None if gate.held:
                 yield TextDelta(gate.held)
+
+
+def _after(aside: list[TextDelta], deltas: list[ToolCallDelta]) -> list[BackendEvent]:
+    """The deltas of a call, after the words that waited for it."""
+    if not deltas:
+        return []
+    words = aside.copy()
+    aside.clear()
+    return [*words, *deltas]
 
 
 async def _read_step(text: str, calls: OutgoingCalls) -> Step | None:

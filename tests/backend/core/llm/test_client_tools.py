@@ -394,6 +394,17 @@ async def test_with_tools_and_a_format_the_final_words_fit_the_format(capabiliti
     assert reason_of(events) == "stop"
 
 
+async def test_with_tools_and_a_format_words_beside_a_call_are_left_out() -> None:
+    events, _ = await run(ask(response_format=COUNT), ["Let me see. ", ToolCall("a", "clock", "{}"), "There."])
+    assert text_of(events) == ""
+    assert calls_of(events) == [("clock", {})]
+
+
+async def test_with_tools_and_a_format_endless_words_are_not_waited_for() -> None:
+    events, _ = await run(ask(response_format=COUNT), "word " * MAX_ASIDE_CHARS, '{"n": 3}')
+    assert text_of(events) == '{"n": 3}'
+
+
 @pytest.mark.parametrize("capabilities", [knows_tools, knows_none])
 async def test_with_tools_and_a_format_a_call_goes_first(capabilities: Any) -> None:
     first: Answer = (
