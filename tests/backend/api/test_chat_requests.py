@@ -153,3 +153,36 @@ def test_what_a_chat_ui_asks_for_itself_is_not_kept() -> None:
 def test_the_session_may_be_named_in_a_header() -> None:
     assert question({"x-session-id": "sess_1"}).session_id == "sess_1"
     assert question({"x-session-id": "sess_1"}, session_id="sess_2").session_id == "sess_2"
+
+
+def test_web_search_options_ask_the_agent_that_can_search() -> None:
+    asked = question(web_search_options={"search_context_size": "low"})
+    assert (asked.agent, asked.available_tools) == ("react", ("websearch",))
+    assert question(web_search_options={}, agent_type="plan_execute").agent == "plan_execute"
+    assert question(web_search_options={}, tools=[TOOL]).agent == "chat"
+
+
+def test_allowed_tools_hide_the_others() -> None:
+    allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    asked = question(tools=[TOOL, tool({}, "g")], tool_choice=choice).request
+    assert ([tool.name for tool in asked.tools], asked.tool_choice) == (["g"], "required")
+    with pytest.raises(BadRequest) as refusal:
+        question(tools=[TOOL], tool_choice=choice)
+    assert refusal.value.param == "tool_choice"
+
+
+def test_functions_of_the_old_form_are_tools_one_call_at_a_time() -> None:
+    asked = question(functions=[FUNCTION], function_call={"name": "f"}).request
+    assert ([tool.name for tool in asked.tools], asked.tool_choice) == (["f"], NamedTool("f"))
+    assert asked.parallel_tool_calls is False
+
+
+def test_an_answer_that_does_not_stream_may_be_begun_anew() -> None:
+    assert question().request.live is False
+    assert question(stream=True).request.live is True
+
+
+def test_what_says_nothing_is_left_out() -> None:
+    sampling = question(stop=["", "END"], logit_bias={"5": 0, "6": 1}).request.sampling
+    assert (sampling.stop, sampling.logit_bias) == (("END",), {"6": 1})
