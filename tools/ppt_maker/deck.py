@@ -15,7 +15,7 @@ its foot. Texts are plain: no Markdown, no HTML, and no line breaks but in notes
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -165,6 +165,13 @@ class Deck(_Part):
     language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")] = "en"  # BCP 47
     theme: str = ""  # the name of one in `themes.py`; empty: the first
     slides: tuple[Slide, ...] = Field(min_length=1, max_length=MAX_SLIDES)
+
+    def as_data(self) -> dict[str, Any]:
+        """Without what says nothing, but with the layout of each page."""
+        slides = [
+            {"layout": slide.layout, **slide.model_dump(mode="json", exclude_defaults=True)} for slide in self.slides
+        ]
+        return {**self.model_dump(mode="json", exclude_defaults=True), "slides": slides}
 
     @property
     def agenda(self) -> tuple[str, ...]:

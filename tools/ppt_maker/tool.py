@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 from pydantic import ValidationError
 
 from backend.core.contracts import ToolContext, ToolFailure, ToolResult, ToolSpec, ToolStatus
@@ -175,7 +176,7 @@ class PptMaker:
     async def _keep(self, deck: Deck, name: str, others: list[str], context: ToolContext) -> list[dict[str, Any]]:
         """Write the deck itself beside the PPTX, and list all files."""
         path = context.workspace / f"{name}{DECK_ENDING}"
-        content = deck.model_dump_json(indent=1, exclude_defaults=True).encode()
+        content = orjson.dumps(deck.as_data(), option=orjson.OPT_INDENT_2)
         await asyncio.to_thread(write_atomically, path, content, mode=FILE_MODE)
         names = [f"{name}.pptx", path.name, *others]
         return [await asyncio.to_thread(_describe_file, context, file) for file in names]
@@ -190,15 +191,20 @@ def _result(
     calls: ModelCalls,
 ) -> ToolResult:
     pages = [f"{number}. {slide.headline}" for number, slide in enumerate(deck.slides, 1)]
+    pictures = [file["name"] for file in files if file["name"].endswith(".png")]
+    listed = [f"- {file['name']} ({file['size']} bytes): {file['url']}" for file in files]
+    listed = listed[: len(files) - len(pictures)]
+    if pictures:
+        listed.append(f"- pictures of the pages: {pictures[0]} to {pictures[-1]}")
     parts = [
         f'Made "{deck.title}": {len(deck.slides)} slides, theme {deck.theme}.',
         "\n".join(pages),
-        "Files:\n" + "\n".join(f"- {file['name']} ({file['size']} bytes): {file['url']}" for file in files),
+        "\n".join(["Files:", *listed]),
         f"To change it, call {NAME} again with deck: {files[1]['name']}",
         *(f"Note: {notice}" for notice in notices),
     ]
     data = {
-        "deck": deck.model_dump(mode="json", exclude_defaults=True),
+        "deck": deck.as_data(),
         "markdown": pdf.markdown,
         "pages": len(deck.slides),
         "pdf_engine": pdf.engine,

@@ -50,7 +50,7 @@ class Author:
 
 class AuthorServer(FakeOllama):
     def __init__(self, author: Author, context: int) -> None:
-        super().__init__([FakeModel("author", context=context)])
+        super().__init__([FakeModel("author", context=context, capabilities=("completion", "tools"))])
         self.author = author
 
     def next_reply(self, messages: list[dict[str, Any]]) -> Reply:
