@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput, PromptedOutput, ToolOutput
@@ -34,7 +35,7 @@ def chat(server: httpx.Client, token: str, model: str) -> OpenAIChatModel:
 
 def connect(server: httpx.Client, token: str, model: str) -> OpenAIChatModel:
     provider = OpenAIProvider(
-        base_url=f"{server.base_url}/v1", api_key=token, http_client=httpx.AsyncClient(timeout=60)
+        base_url=f"{server.base_url}/v1", api_key=token, http_client=httpx2.AsyncClient(timeout=60)
     )
     return OpenAIChatModel(model, provider=provider)
 
