@@ -64,7 +64,9 @@ class DenseIndex:
                 self._ghosts.update(number for number in range(first, last + 1) if number <= self.mark.last_chunk)
             elif first <= self.mark.last_chunk:
                 self._index.remove_ids(faiss.IDSelectorRange(first, last + 1))
-        if len(ids):
+        if len(ids) and self.kind == "Flat":
+            self._index.add_sa_codes(vectors.view(np.uint8), ids)  # half precision is what it keeps
+        elif len(ids):
             floats = vectors.astype(np.float32)
             if not self._index.is_trained:
                 self._index.train(floats)

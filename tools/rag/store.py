@@ -219,10 +219,11 @@ class Store:
         query = "SELECT chunk, vector FROM vectors WHERE chunk > ? AND chunk <= ? ORDER BY chunk"
         with self._reading() as connection:
             rows = connection.execute(query, (changes.added_behind, changes.mark.last_chunk)).fetchall()
-        data = b"".join(row[1] for row in rows)
-        if len(data) != 2 * dimension * len(rows):
+        ids, vectors = zip(*rows, strict=True) if rows else ((), ())
+        data = b"".join(vectors)
+        if len(data) != 2 * dimension * len(ids):
             raise StorageFailed("The collection's vectors are damaged. Re-index it.")
-        return np.fromiter((row[0] for row in rows), np.int64), np.frombuffer(data, np.float16).reshape(-1, dimension)
+        return np.array(ids, np.int64), np.frombuffer(data, np.float16).reshape(-1, dimension)
 
     def texts(self, changes: Changes) -> Iterator[tuple[int, int, str, str, str]]:
         """Of each new chunk: its id, its document's number and title, its section, and its text."""
