@@ -21,7 +21,7 @@ from backend.core.events import (
     ToolFinished,
     ToolStarted,
 )
-from backend.core.messages import Message
+from backend.core.messages import Content, ImagePart, Message, TextPart
 from backend.core.prompts import load_prompt
 from backend.core.untrusted import mark_as_data, shorten
 
@@ -48,10 +48,11 @@ class PlanSteps:
     def __init__(self, means: Means, turn: Turn, budget: Budget) -> None:
         self.results: dict[int, StepResult] = {}
         self.outcomes: list[Outcome] = []
-        self.task = shorten(
-            next((message.text for message in reversed(turn.request.messages) if message.role == "user"), ""),
-            MAX_TASK_CHARS,
+        question = next(
+            (message for message in reversed(turn.request.messages) if message.role == "user"), Message("user")
         )
+        self.task = shorten(question.text, MAX_TASK_CHARS)
+        self._pictures = tuple(part for part in question.content if isinstance(part, ImagePart))
         self._means = means
         self._turn = turn
         self._budget = budget
@@ -116,10 +117,14 @@ class PlanSteps:
             task=self.task, goal=step.goal, results=f"\nWhat earlier steps brought:\n{results}" if results else ""
         )
         told = [message for message in self._turn.request.messages if message.role == "system"]
+        model = self._means.tool_models.get(step.tool, self._turn.request.model)
+        sees = model == self._turn.request.model or "vision" in self._means.models.capabilities(model)
+        # Before the words, where the prompts of all steps are still the same.
+        content: Content = (*self._pictures, TextPart(prompt)) if self._pictures and sees else prompt
         request = replace(
             self._turn.request,
-            model=self._means.tool_models.get(step.tool, self._turn.request.model),
-            messages=(*told, Message("user", prompt)),
+            model=model,
+            messages=(*told, Message("user", content)),
             response_format=None,
         )
         return replace(self._turn, request=request)

@@ -6,9 +6,11 @@ from typing import Any
 
 from tests.support.agent_scripts import ANSWER, call, plan, say, step, toy
 from tests.support.agents import NativeModel, RunningAgents, running_agents
+from tests.support.fake_llamacpp import FakeLlamaCpp
 from tests.support.fake_ollama import FakeModel
 from tests.support.llm_script import Reply
 
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 RESULT = "This step brought what it was to bring, and nothing else besides it."
 
 
@@ -108,3 +110,15 @@ async def test_a_tool_may_have_a_model_of_its_own_for_the_steps_that_are_meant_f
     async with running_agents(tmp_path, model, TOOL_MODELS={"toy": "other:1b"}) as server:
         await server.ask("Do it", agent_type="plan_execute")
     assert [chat.body["model"] for chat in model.chats] == ["smollm2:135m", "other:1b", "smollm2:135m"]
+
+
+async def test_the_steps_see_the_picture_that_came_with_the_question(tmp_path: Path) -> None:
+    picture = f"data:image/png;base64,{PIXEL}"
+    question = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": picture}}]
+    async with FakeLlamaCpp(vision=True) as model, running_agents(tmp_path, model) as server:
+        model.script(plan(step(1, goal="look")), say(RESULT), say(ANSWER))
+        stream = await server.stream([{"role": "user", "content": question}], agent_type="plan_execute")
+    assert stream.text == ANSWER
+    looked = model.chats[1].body["messages"][-1]["content"]
+    assert [part["type"] for part in looked] == ["image_url", "text"]
+    assert "This step: look" in looked[1]["text"]
