@@ -7,6 +7,7 @@ calls are is let go.
 
 import re
 
+from backend.core.events import TextDelta
 from backend.core.llm.text_calls import may_become_promise
 
 MAX_HELD_CHARS = 6_000
@@ -25,6 +26,8 @@ class Gate:
     Args:
         watchful: whether calls and promises are to be looked for at all.
     """
+
+    shows = TextDelta
 
     def __init__(self, *, watchful: bool) -> None:
         self._watchful = watchful

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from backend.agents.gate import Gate
 from backend.agents.guards import Budget, goes_in_circles
+from backend.agents.thoughts import ThoughtReader
 from backend.core.events import (
     Completed,
     Event,
@@ -43,12 +44,18 @@ class Said:
 
 
 async def listen(
-    llm: ModelStream, request: LLMRequest, budget: Budget, said: Said, gate: Gate | None, *, is_last: bool
+    llm: ModelStream,
+    request: LLMRequest,
+    budget: Budget,
+    said: Said,
+    gate: Gate | ThoughtReader | None,
+    *,
+    is_last: bool,
 ) -> AsyncGenerator[Event, None]:
     """Make a call, and put what it brings into `said`.
 
     Args:
-        gate: decides what of the text is shown; None shows nothing of it.
+        gate: decides what of the text is shown, and as what; None shows nothing of it.
         is_last: it may take the time that is kept for the last words, as an answer may that has begun.
 
     Raises:
@@ -75,7 +82,7 @@ async def listen(
                         tokens, size = tokens + 1, size + len(text)
                         texts.append(text)
                         if gate and (shown := gate.feed(text)):
-                            yield TextDelta(shown)
+                            yield gate.shows(shown)
                     case ReasoningDelta(text):
                         tokens, size = tokens + 1, size + len(text)
                         thoughts.append(text)

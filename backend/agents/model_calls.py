@@ -6,6 +6,7 @@ from contextlib import aclosing
 from backend.agents.gate import Gate
 from backend.agents.guards import Budget
 from backend.agents.listening import Said, listen
+from backend.agents.thoughts import ThoughtReader
 from backend.agents.transcript import Transcript
 from backend.core.errors import ApiError, BadRequest, ContextOverflow
 from backend.core.events import Event, HistoryTrimmed, ReasoningDelta, TextDelta
@@ -24,7 +25,12 @@ class ModelCalls:
         self._budget = budget
 
     async def make(
-        self, build: Callable[[Transcript], LLMRequest], said: Said, gate: Gate | None, *, is_last: bool = False
+        self,
+        build: Callable[[Transcript], LLMRequest],
+        said: Said,
+        gate: Gate | ThoughtReader | None,
+        *,
+        is_last: bool = False,
     ) -> AsyncGenerator[Event, None]:
         """Make one call.
 

@@ -32,6 +32,7 @@ from backend.agents.modes import (
     describe_tools,
     read_answer,
 )
+from backend.agents.thoughts import ThoughtReader
 from backend.agents.tool_calls import Call, Caller, Outcome
 from backend.agents.transcript import Transcript
 from backend.core.contracts import Turn
@@ -99,9 +100,10 @@ class ReActRun:
             # An answer that must have a form is written by a call of its own.
             streams = self._mode.streams_replies and self._base.response_format is None
             gate = Gate(watchful=bool(self._tools)) if streams else None
+            thoughts = None if self._mode.streams_replies else ThoughtReader()
             failed: ApiError | None = None
             try:
-                async with aclosing(self._calls.make(self._build_step, said, gate)) as events:
+                async with aclosing(self._calls.make(self._build_step, said, gate or thoughts)) as events:
                     async for event in events:
                         yield self._passed_on(event)
             except ApiError as error:
@@ -118,6 +120,7 @@ class ReActRun:
                 yield self._give_up(f"it was {said.broken_off}")
                 return
             self._calls.begun = True
+            told = said.thought + (thoughts.shown if thoughts else "")
             reading = self._read(said)
             self._last_thought = said.thought.strip() or self._last_thought
             if isinstance(reading, Reply) and gate:
@@ -132,7 +135,7 @@ class ReActRun:
             if isinstance(reading, Malformed):  # the model need not read all of it again
                 said.text = shorten(said.text, MAX_MALFORMED_CHARS)
             self._mode.record(self._transcript, said, reading)
-            if thought := self._thought_of(said, reading, gate):
+            if thought := self._thought_of(said, reading, gate, told):
                 yield ReasoningDelta(thought)
             if isinstance(reading, Malformed):
                 self._watch.malformed += 1
@@ -230,10 +233,10 @@ class ReActRun:
             return Malformed(load_prompt("agents/nudge_empty").text, f"a reply that was {said.broken_off}")
         return self._mode.read(said)
 
-    def _thought_of(self, said: Said, reading: Reading, gate: Gate | None) -> str:
+    def _thought_of(self, said: Said, reading: Reading, gate: Gate | None, told: str) -> str:
         """What of a step that was no answer is shown as a thought, if it was not shown already."""
         if not isinstance(self._mode, Native):
-            return f"{said.thought}\n" if said.thought else ""
+            return f"{said.thought.removeprefix(told)}\n" if said.thought else ""
         held = gate.held if gate else said.text
         return held if said.calls or isinstance(reading, Malformed) else ""
 

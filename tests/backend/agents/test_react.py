@@ -312,6 +312,26 @@ async def test_a_model_whose_backend_refuses_tools_is_asked_in_the_other_way(
     assert {"response_format", "grammar"} & plain.chats[1].body.keys()
 
 
+def thought_of(chunk: dict[str, Any]) -> str:
+    return str(chunk["choices"][0]["delta"].get("reasoning_content") or "") if chunk["choices"] else ""
+
+
+async def test_a_thought_of_a_constrained_step_is_shown_while_it_is_written_and_once(
+    tmp_path: Path, plain: ConstrainedModel
+) -> None:
+    thought = 'First I ask the toy for "a",\nthen I see. 안녕 😀'
+    plain.script(decide("toy", {"text": "a"}, thought), decide("answer", thought="I know."), say(ANSWER))
+    async with running_agents(tmp_path, plain) as server:
+        stream = await server.stream("Go")
+    stream.check()
+    assert stream.text == ANSWER
+    assert stream.reasoning.count(thought) == 1
+    assert stream.reasoning.count("I know.") == 1
+    begun = next(at for at, chunk in enumerate(stream.chunks) if "agent_event" in chunk)
+    assert "".join(map(thought_of, stream.chunks[:begun])).startswith(thought)
+    assert len([chunk for chunk in stream.chunks[:begun] if thought_of(chunk)]) > 3
+
+
 # --- Leaving ---------------------------------------------------------------------------------------------------------
 
 
