@@ -9,7 +9,20 @@ from backend.api.context import open_context
 from backend.api.errors import install_error_handlers
 from backend.api.metrics import Metrics
 from backend.api.middleware import add_middleware
-from backend.api.routes import admin, auth, chat, completions, files, health, models, responses, runs, sessions, usage
+from backend.api.routes import (
+    admin,
+    auth,
+    chat,
+    completions,
+    embeddings,
+    files,
+    health,
+    models,
+    responses,
+    runs,
+    sessions,
+    usage,
+)
 from config import Settings
 
 DESCRIPTION = "OpenAI-compatible chat with users, sessions and agents, on top of your own models."
@@ -27,6 +40,6 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="LLM API Server", description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
     install_error_handlers(app)
     add_middleware(app, settings, metrics)
-    for routes in (chat, responses, completions, models, files, auth, admin, sessions, usage, runs, health):
+    for routes in (chat, responses, completions, embeddings, models, files, auth, admin, sessions, usage, runs, health):
         app.include_router(routes.router)
     return app

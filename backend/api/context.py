@@ -14,6 +14,7 @@ from backend.api.metrics import Metrics
 from backend.core.attachments import Attachments
 from backend.core.contracts import Agent
 from backend.core.documents.reading import DocumentReaders
+from backend.core.embeddings import Embeddings
 from backend.core.forwarded_users import ForwardedUsers
 from backend.core.identity import Authenticator, open_accounts, open_authenticator
 from backend.core.limits import RateLimits
@@ -33,6 +34,7 @@ from backend.core.storage.sessions import Sessions
 from backend.core.storage.user_data import UserData
 from backend.core.storage.users import Users
 from backend.core.tool_client import ToolClient
+from backend.core.tools_api import ToolsApi
 from backend.core.turns import Turns
 from backend.core.usage import UsageLedger, open_usage_ledger
 from backend.utils.secret_file import load_or_make_secret
@@ -64,6 +66,8 @@ class AppContext:
     agents: Mapping[str, Agent]
     turns: Turns
     tool_client: ToolClient
+    tools_api: ToolsApi
+    embeddings: Embeddings
     started_at: float  # time.monotonic() seconds
 
 
@@ -85,6 +89,7 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             default_timeout_s=settings.DEFAULT_TOOL_TIMEOUT,
             keepalive_s=settings.SSE_KEEPALIVE_S,
         )
+        tools_api = ToolsApi(models.http, settings.tools_url, authenticator.make_service_token)
         means = Means(models.llm, tool_client, models.catalog, _limits(settings), settings.TOOL_MODELS)
         fitted = Fitted(models.llm, models.catalog.context_tokens)
         chat = await asyncio.to_thread(ClientTools, fitted, models.catalog.capabilities)
@@ -133,6 +138,8 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
                 temperature=settings.DEFAULT_TEMPERATURE,
             ),
             tool_client=tool_client,
+            tools_api=tools_api,
+            embeddings=Embeddings(tools_api, models.catalog, settings.RAG_EMBEDDING_MODEL),
             started_at=time.monotonic(),
         )
 

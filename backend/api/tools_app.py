@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from backend.api.errors import install_error_handlers
 from backend.api.middleware import add_middleware
-from backend.api.routes import collection_uploads, collections, tool_calls, tools
+from backend.api.routes import collection_uploads, collections, text_vectors, tool_calls, tools
 from backend.api.tool_metrics import ToolMetrics
 from backend.api.tools_context import open_tools_context
 from backend.core.toolbox import Toolbox
@@ -31,7 +31,7 @@ def create_tools_app(settings: Settings, tools_list: Mapping[str, str] = TOOLS) 
     app = FastAPI(title="LLM tools API", description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
     install_error_handlers(app)
     add_middleware(app, settings, metrics)
-    for routes in (tools, collections, collection_uploads):
+    for routes in (tools, collections, collection_uploads, text_vectors):
         app.include_router(routes.router)
     app.include_router(tool_calls.make_router(toolbox))
     _describe_arguments(app, toolbox)

@@ -90,11 +90,8 @@ class NotFound(ApiError):
 class ModelNotFound(NotFound):
     default_code = "model_not_found"
 
-    def __init__(self, model: str) -> None:
-        super().__init__(
-            f"The model `{model}` does not exist or you do not have access to it. GET /v1/models lists the models.",
-            param="model",
-        )
+    def __init__(self, model: str, hint: str = "GET /v1/models lists the models.") -> None:
+        super().__init__(f"The model `{model}` does not exist or you do not have access to it. {hint}", param="model")
 
 
 class Conflict(ApiError):

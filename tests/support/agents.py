@@ -4,6 +4,7 @@ async with running_agents(tmp_path, fake) as server:
     response = await server.ask("What is 6 x 7?", agent_type="react")
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -136,7 +137,8 @@ async def running_agents(
     backends: dict[str, Any] = {f"{name.upper()}_BASE_URL": urls for name, urls in chain.items() if urls}
     backends |= {"LLM_BACKEND": ",".join(name for name, urls in chain.items() if urls), "OLLAMA_MODEL": "smollm2:135m"}
     common = {"JWT_SECRET_KEY": SECRET, "DEFAULT_AGENT": "react", **backends, **changes}
-    tools_app = create_tools_app(make_settings(data_dir, **common), tools)
+    # In a thread, since it reads prompts and loads tools: a server does so before its loop runs.
+    tools_app = await asyncio.to_thread(create_tools_app, make_settings(data_dir, **common), tools)
     async with running(tools_app) as tools_url:
         port = int(tools_url.rpartition(":")[2])
         app = create_app(make_settings(data_dir, **{**common, "TOOLS_PORT": port}))

@@ -28,6 +28,7 @@ class FakeLlamaCpp(FakeModelServer):
         supports_tools: bool | None = True,  # None: a server too old to tell
         vision: bool = False,
         api_key: str = "",
+        embeddings: bool = False,
         port: int = 0,
     ) -> None:
         super().__init__(port=port)
@@ -36,6 +37,7 @@ class FakeLlamaCpp(FakeModelServer):
         self.supports_tools = supports_tools
         self.vision = vision
         self.api_key = api_key
+        self.embeddings = embeddings  # a server that is started for these answers no chats
         self.template = "{% for message in messages %}…{% endfor %}"
         self.loading = False  # true: 503 everywhere, as in the first seconds of a big model
 
@@ -46,6 +48,7 @@ class FakeLlamaCpp(FakeModelServer):
             web.get("/props", self._props),
             web.post("/v1/chat/completions", self._chat),
             web.post("/v1/completions", self._complete),
+            web.post("/v1/embeddings", self._embed),
         ]
 
     def error(self, status: int, error: Any) -> web.Response:
@@ -63,6 +66,18 @@ class FakeLlamaCpp(FakeModelServer):
 
     async def _health(self, request: web.Request) -> web.Response:
         return self._refused(request, open_to_all=True) or _json({"status": "ok"})
+
+    async def _embed(self, request: web.Request) -> web.Response:
+        if refused := self._refused(request):
+            return refused
+        if not self.embeddings:
+            message = "This server does not support embeddings. Start it with `--embeddings`"
+            return self.error(501, {"message": message, "type": "not_supported_error"})
+        given = request[CALL].body["input"]
+        texts = [given] if isinstance(given, str) else given
+        entries = [{"object": "embedding", "index": at, "embedding": [float(at), 1.0]} for at in range(len(texts))]
+        usage = {"prompt_tokens": sum(map(len, texts)), "total_tokens": sum(map(len, texts))}
+        return _json({"object": "list", "data": entries[::-1], "model": self.model, "usage": usage})
 
     async def _models(self, request: web.Request) -> web.Response:
         meta = {"vocab_type": 2, "n_vocab": 49152, "n_ctx": self.n_ctx, "n_ctx_train": 8192, "n_embd": 576}

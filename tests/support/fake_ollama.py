@@ -72,6 +72,7 @@ class FakeOllama(FakeModelServer):
             web.post("/api/show", self._show),
             web.post("/api/chat", self._chat),
             web.post("/api/generate", self._generate),
+            web.post("/api/embed", self._embed),
         ]
 
     def error(self, status: int, error: Any) -> web.Response:
@@ -106,6 +107,17 @@ class FakeOllama(FakeModelServer):
 
     async def _ps(self, request: web.Request) -> web.Response:
         return _json({"models": []})
+
+    async def _embed(self, request: web.Request) -> web.Response:
+        body = request[CALL].body
+        model = self._find(str(body.get("model", "")))
+        if model is None:
+            return self.error(404, f"model '{_full(str(body.get('model', '')))}' not found")
+        if "embedding" not in model.capabilities:
+            return self.error(501, "This server does not support embeddings. Start it with `--embeddings`")
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        vectors = [[1.0 if place == at % 4 else 0.0 for place in range(4)] for at in range(len(texts))]
+        return _json({"model": model.name, "embeddings": vectors, "prompt_eval_count": sum(map(len, texts))})
 
     async def _show(self, request: web.Request) -> web.Response:
         name = str(request[CALL].body.get("model", ""))

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from backend.api.downloads import send_file
 from backend.api.tools_deps import AnyCaller, Tools
-from backend.core.documents.collections import DocumentCollections, HasCollections
+from backend.core.documents.collections import DocumentCollections, DocumentsTool
 from backend.core.documents.filters import parse_filter
 from backend.core.documents.records import Collection
 from backend.core.errors import Forbidden, NotFound, Unavailable
@@ -38,7 +38,7 @@ START_TIMEOUT_S = 60.0
 router = APIRouter(prefix="/api/tools/rag", tags=["documents"])
 
 
-async def find_collections(context: Tools) -> DocumentCollections:
+async def find_documents_tool(context: Tools) -> DocumentsTool:
     """
     Raises:
         NotFound: this server has no such tool.
@@ -50,9 +50,13 @@ async def find_collections(context: Tools) -> DocumentCollections:
             await tool.wait_until_usable()
     except TimeoutError:
         raise Unavailable("The documents are still being opened. Try again shortly.", retry_after_s=5) from None
-    if not isinstance(tool.tool, HasCollections):
+    if not isinstance(tool.tool, DocumentsTool):
         raise NotFound("This server keeps no documents.")
-    return tool.tool.collections
+    return tool.tool
+
+
+async def find_collections(context: Tools) -> DocumentCollections:
+    return (await find_documents_tool(context)).collections
 
 
 Collections = Annotated[DocumentCollections, Depends(find_collections)]

@@ -9,7 +9,7 @@ Raises (from everything here): NotFound, Forbidden, Unprocessable, Conflict, Una
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Collection as SomeOf
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from backend.core.documents.filters import Filter
 from backend.core.documents.records import Added, Attributes, Collection, Document, Passage, Progress, Stats
@@ -80,8 +80,46 @@ class DocumentCollections(Protocol):
     ) -> list[Passage]: ...
 
 
+class Bytes(Protocol):
+    """Numbers that can be written out: 32-bit floats, a row for each text."""
+
+    def tobytes(self) -> bytes: ...
+
+
+class EmbeddedTexts(Protocol):
+    @property
+    def vectors(self) -> Bytes: ...
+
+    @property
+    def tokens(self) -> Sequence[int]: ...
+
+    @property
+    def cut(self) -> Sequence[bool]:
+        """Which texts are longer than what the model reads."""
+        ...
+
+
+class EmbeddingModel(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+
+class TextEmbedding(Protocol):
+    @property
+    def info(self) -> EmbeddingModel: ...
+
+    async def embed(self, texts: Sequence[str], *, lane: Literal["query", "bulk"] = ...) -> EmbeddedTexts: ...
+
+
 @runtime_checkable
-class HasCollections(Protocol):
+class DocumentsTool(Protocol):
     """A tool that keeps documents."""
 
-    collections: DocumentCollections
+    @property
+    def collections(self) -> DocumentCollections: ...
+
+    @property
+    def embedder(self) -> TextEmbedding: ...

@@ -4,9 +4,9 @@
 themselves, so that the order of wrapping is all there is to configure.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from backend.core.events import BackendEvent
 from backend.core.messages import Message
@@ -137,4 +137,25 @@ class LLMBackend(ModelStream, Protocol):
 
     async def continues(self, model: str) -> bool:
         """Whether an assistant message given last is continued with new text only, rather than answered anew."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """Vectors of texts, in their order, and the tokens that the model read of all of them."""
+
+    vectors: list[list[float]]
+    tokens: int
+
+
+@runtime_checkable
+class TextEmbedder(Protocol):
+    """A backend whose models may turn texts into vectors."""
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Embedding:
+        """
+        Raises:
+            BadRequest: the model makes no vectors, or a text is longer than it can read.
+            BackendUnavailable: nothing usable came.
+        """
         ...

@@ -187,7 +187,7 @@ class ModelCatalog:
             return found
         if all(entry.models is None for entry in self._entries):
             raise nobody_answers(self._down_sentences(self._entries), retry_after_s=self._probe_s)
-        raise ModelNotFound(_shown(model or DEFAULT))
+        raise ModelNotFound(shown_name(model or DEFAULT))
 
     def known_candidates(self, model: str | None) -> list[Candidate]:
         """The same from what is known now, without a look at the backends; may be empty."""
@@ -290,7 +290,7 @@ def nobody_answers(sentences: Mapping[str, str], *, retry_after_s: float) -> Bac
     return BackendUnavailable(f"No model server could answer. {told}", retry_after_s=retry_after_s)
 
 
-def _shown(name: str) -> str:
+def shown_name(name: str) -> str:
     """A name that a client made up, fit for a message."""
     shown = "".join(c if c.isprintable() and c != "`" else "?" for c in name[:MAX_SHOWN_NAME])
     return shown if len(name) <= MAX_SHOWN_NAME else f"{shown}…"

@@ -6,7 +6,7 @@ read again with every listing, since a server may come back with another model.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import aiohttp
 
 from backend.core.errors import ApiError, BackendUnavailable, BadRequest, NotFound
 from backend.core.events import BackendEvent
-from backend.core.llm.base import LLMRequest, ModelInfo
+from backend.core.llm.base import Embedding, LLMRequest, ModelInfo
 from backend.core.llm.healing import find_healing
 from backend.core.llm.http import BackendConnection, StreamedCall, Timeouts
 from backend.core.llm.llamacpp_wire import ChatDecoder, chat_body, refusal
@@ -23,6 +23,7 @@ from backend.core.llm.wire import MALFORMED
 
 LIST_TIMEOUT_S = 3.0
 PROPS_TIMEOUT_S = 3.0
+EMBED_TIMEOUT_S = 300.0
 
 
 class LlamaCpp:
@@ -55,10 +56,25 @@ class LlamaCpp:
         try:
             return [self._info(model, props) for model in listed["data"]]
         except MALFORMED as error:
-            raise BackendUnavailable(f"The model server `{self.name}` does not answer like llama.cpp.") from error
+            raise self._not_llamacpp() from error
 
     async def continues(self, model: str) -> bool:
         return True
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Embedding:
+        deadline = asyncio.get_running_loop().time() + EMBED_TIMEOUT_S
+        body = {"model": model, "input": list(texts), "encoding_format": "float"}
+        told = partial(refusal, model=model)
+        answer = await self._connection.fetch_json("/v1/embeddings", body, deadline=deadline, refusal=told)
+        try:
+            entries = sorted(answer["data"], key=lambda entry: int(entry["index"]))
+            vectors = [[float(number) for number in entry["embedding"]] for entry in entries]
+            embedding = Embedding(vectors, int((answer.get("usage") or {}).get("prompt_tokens") or 0))
+        except MALFORMED as error:
+            raise self._not_llamacpp() from error
+        if len(vectors) != len(texts):
+            raise self._not_llamacpp()
+        return embedding
 
     async def _prepare(self, request: LLMRequest) -> StreamedCall:
         if request.prompt is not None:
@@ -101,6 +117,9 @@ class LlamaCpp:
             context_tokens=int(window) if window else None,
             capabilities=frozenset(capabilities),
         )
+
+    def _not_llamacpp(self) -> BackendUnavailable:
+        return BackendUnavailable(f"The model server `{self.name}` does not answer like llama.cpp.")
 
     async def _fetch_props(self, deadline: float) -> dict[str, Any]:
         """What the server says of itself; nothing where it is too old, or was told not to say it."""

@@ -238,6 +238,16 @@ def read_usage(usage: dict[str, Any]) -> Usage:
 # Refusals that a caller can do something about, whatever the status: (words of llama.cpp, our sentence, the field)
 _REFUSALS = (
     (
+        "does not support embeddings",
+        "This model makes no vectors. Leave `model` out, or choose an embedding model.",
+        "model",
+    ),
+    (
+        "is too large to process",
+        "A text is longer than the model reads at once. Send shorter ones.",
+        "input",
+    ),
+    (
         "image input is not supported",
         "This model cannot see images. Leave them out or choose a model with vision.",
         "messages",

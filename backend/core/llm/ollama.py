@@ -6,7 +6,7 @@ answer that was begun. `backend.core.llm.ollama_wire` holds the shapes of the re
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -16,7 +16,7 @@ import aiohttp
 
 from backend.core.errors import ApiError, BackendUnavailable
 from backend.core.events import BackendEvent
-from backend.core.llm.base import LLMRequest, ModelInfo, Sampling
+from backend.core.llm.base import Embedding, LLMRequest, ModelInfo, Sampling
 from backend.core.llm.http import BackendConnection, StreamedCall, Timeouts
 from backend.core.llm.ollama_wire import ChatDecoder, chat_body, refusal
 from backend.core.llm.raw_wires import GenerateDecoder, generate_body
@@ -26,6 +26,7 @@ from backend.core.messages import Message
 LIST_TIMEOUT_S = 3.0
 SHOW_TIMEOUT_S = 5.0
 CONTINUES_TIMEOUT_S = 8.0
+EMBED_TIMEOUT_S = 300.0  # a cold model has to be loaded
 PARALLEL_SHOWS = 4
 
 # An answer that stops half-way and can go on in one way only: nobody begins a new one with a comma.
@@ -95,6 +96,18 @@ class Ollama:
                 return known.continues
         except (ApiError, TimeoutError):
             return False  # not known, so not remembered
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Embedding:
+        body = {"model": model, "input": list(texts), "truncate": False, "keep_alive": self._keep_alive}
+        answer = await self._fetch("/api/embed", body, deadline=_in(EMBED_TIMEOUT_S))
+        try:
+            vectors = [[float(number) for number in vector] for vector in answer["embeddings"]]
+            embedding = Embedding(vectors, int(answer.get("prompt_eval_count") or 0))
+        except MALFORMED as error:
+            raise self._not_ollama() from error
+        if len(vectors) != len(texts):
+            raise self._not_ollama()
+        return embedding
 
     async def _prepare(self, request: LLMRequest) -> StreamedCall:
         model = await self._model(request.model)

@@ -183,6 +183,11 @@ class ChatDecoder:
 # Refusals that a caller can do something about, whatever the status: (words of Ollama, our sentence, the field)
 _REFUSALS = (
     (
+        "does not support embeddings",
+        "This model makes no vectors. Leave `model` out, or choose an embedding model.",
+        "model",
+    ),
+    (
         "does not support tools",
         "This model cannot call tools. Leave `tools` out or choose a model that has them.",
         "tools",
