@@ -7,10 +7,10 @@ from xml.sax.saxutils import escape, quoteattr
 from .chart_scale import Scale, show
 from .deck import Chart
 from .metrics import Face, find_face
+from .pptx_charts import is_labelled
 from .pptx_look import Box
 from .themes import Theme
 
-MAX_LABELLED = 8  # values that are written beside their bars
 GAP = 8.0
 _ROUND = {"pie", "doughnut"}
 
@@ -44,7 +44,7 @@ class _Drawing:
         self._small = theme.sizes.small - 2
         self._face: Face = find_face(theme.body.name)
         self._values = [value for series in chart.series for value in series.values if value is not None]
-        self._labelled = len(chart.categories) * len(chart.series) <= MAX_LABELLED and chart.kind != "scatter"
+        self._labelled = is_labelled(chart)
 
     # --- Kinds --------------------------------------------------------------------------------------------------------
 

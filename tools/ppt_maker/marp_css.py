@@ -36,7 +36,7 @@ section h3 {{ font-size: {sizes.body:g}pt; font-weight: bold; background: #{pale
 section h6 {{ font: {sizes.foot:g}pt {body}; color: #{palette.muted}; display: flex; flex-direction: column;
   justify-content: flex-end; }}
 section.cover h6 {{ color: #{palette.on_cover_muted}; }}
-section.section h6 {{ color: #{palette.accent}; font-family: {heading}; font-weight: bold; }}
+section.section h6 {{ color: #{palette.on_cover_muted}; font-family: {heading}; font-weight: bold; }}
 section p {{ color: #{palette.muted}; }}
 section.cover p, section.section p {{ color: #{palette.on_cover_muted}; }}
 section.facts h3 + p {{ color: #{palette.ink}; }}

@@ -5,24 +5,21 @@ sheet, measured as for the PPTX. Charts are CSS too: Marp lets no SVG into Markd
 the end. Texts are escaped (`marp_text.py`), so that nothing in them is Markdown, HTML or an order to Marp. Blocks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from .chart_svg import draw_chart
 from .deck import Deck, Slide
 from .marp_css import data_uri, place, style_theme
-from .marp_sheet import ANCHORED, Sheet, air, card, leading
+from .marp_sheet import ANCHORED, Sheet, card, leading
 from .marp_text import comment, escape, escape_alt, fence, math, quote_css, quote_yaml
 from .metrics import Paragraph, is_right_to_left
 from .pptx_charts import describe
 from .pptx_look import CARD_PADDING, Box, look_of, regions
-from .pptx_tables import PADDING_X, measure_table
-from .pptx_text import TextStyle, bullets
+from .pptx_pages import CAPTION_HEIGHT, COLUMN_GAP, FACT_HEIGHT, LEAST_CARD, loosened
+from .pptx_tables import PADDING_X, is_numeric, measure_table
+from .pptx_text import TextStyle, size_without_orphan
 from .themes import Theme
 
-CAPTION_HEIGHT = 24.0
-FACT_HEIGHT = 210.0
-COLUMN_GAP = 8.0
-LEAST_CARD = 0.55
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
@@ -110,6 +107,7 @@ class _Page(Sheet):
             "section": ("h1", "# ", sizes.section, self.look.section_title),
         }.get(layout, ("h2", "## ", sizes.headline, self.look.headline))
         text = self._slide.headline or self._deck.title
+        size = size_without_orphan(text, TextStyle(size, 18, font="heading"), self.look, box.width)
         self.add_text(tag, mark, text, box, TextStyle(size, 18, font="heading"))
 
     def _cover(self, boxes: tuple[Box, ...]) -> None:
@@ -136,7 +134,7 @@ class _Page(Sheet):
         if self._slide.text:
             self._lead(boxes[0])
         style = TextStyle(self.look.sizes.body + 4, self.look.sizes.least)
-        self.add_list(self._slide.bullets, boxes[-1], style, gap=air(self._slide.bullets))
+        self.add_list(self._slide.bullets, boxes[-1], style)
 
     def _columns(self, boxes: tuple[Box, ...]) -> None:
         """Each column is a card: its heading is as large as that, its points lie upon it."""
@@ -146,9 +144,7 @@ class _Page(Sheet):
         titles = [self.measure([Paragraph(column.heading)], inner, head, 60) for column in columns if column.heading]
         top = max(titles, default=0.0)
         room = inner.height - top - COLUMN_GAP
-        lists = [
-            self.measure(bullets(column.bullets, gap=air(column.bullets)), inner, style, room) for column in columns
-        ]
+        lists = [self.measure(loosened(column.bullets), inner, style, room) for column in columns]
         high = max(top + COLUMN_GAP + max(lists, default=0.0) + 2 * CARD_PADDING, LEAST_CARD * boxes[0].height)
         for number, (column, box) in enumerate(zip(columns, boxes, strict=True)):
             area = Box(box.x, box.y + 8, box.width, min(high, box.height - 8))
@@ -158,7 +154,7 @@ class _Page(Sheet):
             self.add(
                 "h3", f"### {escape(column.heading) or '&nbsp;'}", area, size, card(colour, self._theme.palette.surface)
             )
-            self.add_list(column.bullets, rest, style, gap=air(column.bullets))
+            self.add_list(column.bullets, rest, style)
 
     def _facts(self, boxes: tuple[Box, ...]) -> None:
         area = boxes[0]
@@ -183,7 +179,7 @@ class _Page(Sheet):
         if self._slide.text:
             self._lead(boxes[1])
         measured = measure_table(table, boxes[0], self.look)
-        numeric = [_is_numeric([row[index] for row in table.rows]) for index in range(len(table.header))]
+        numeric = [is_numeric([row[index] for row in table.rows]) for index in range(len(table.header))]
         lines = [table.header, tuple("--:" if right else "---" for right in numeric), *table.rows]
         rows = [" | ".join(c if at == 1 else escape(c) for c in row) for at, row in enumerate(lines)]
         box = Box(boxes[0].x, boxes[0].y, boxes[0].width, min(boxes[0].height, sum(measured.heights)))
@@ -269,8 +265,3 @@ class _Page(Sheet):
 
     def _card(self, line: str = "") -> str:
         return card(line or self._theme.palette.accent, self._theme.palette.surface)
-
-
-def _is_numeric(cells: Sequence[str]) -> bool:
-    filled = [cell for cell in cells if cell.strip(" -–—")]
-    return bool(filled) and all(sum(c.isdigit() for c in cell) * 2 >= len(cell.replace(" ", "")) for cell in filled)

@@ -6,6 +6,7 @@ from .marp_css import place
 from .marp_text import escape
 from .metrics import Paragraph, height_of, line_height
 from .pptx_look import CARD_PADDING, Box, Look
+from .pptx_pages import loosened
 from .pptx_text import TextStyle, bullets, choose_size, cut_to_fit, family_of
 
 ANCHORED = "display: flex; flex-direction: column; justify-content: flex-end;"
@@ -30,22 +31,27 @@ class Sheet:
         box: Box,
         style: TextStyle,
         *,
-        gap: float,
+        gap: float | None = None,
         mark: str = "- ",
         extra: str = "",
         padding: float = 0.0,
     ) -> None:
-        paragraphs = bullets(texts, gap=gap)
+        """
+        Args:
+            gap: between the points, in ems; None: the more, the fewer they are.
+        """
+        paragraphs = loosened(tuple(texts), gap)
         inner = box.inset(padding)
         size = choose_size(paragraphs, inner, style, self.look)
-        if size is None and gap > 0.45:
-            gap, paragraphs = 0.45, bullets(texts, gap=0.45)
+        if size is None:
+            paragraphs = bullets(texts, gap=0.45)
             size = choose_size(paragraphs, inner, style, self.look)
         if size is None:
             size, paragraphs = style.least, cut_to_fit(paragraphs, inner, style, self.look)
         if lines := [f"{mark}{point(paragraph)}" for paragraph in paragraphs if paragraph.text]:
             tag = "ol" if mark == "1. " else "ul"
-            self.add(tag, "\n".join(lines), box, size, f"{extra} --gap: {gap:g}em; line-height: {leading(texts)};")
+            look = f"{extra} --gap: {paragraphs[0].space_after:g}em; line-height: {leading(texts)};"
+            self.add(tag, "\n".join(lines), box, size, look)
 
     def add_text(self, tag: str, mark: str, text: str, box: Box, style: TextStyle, extra: str = "") -> None:
         shown, size = self.fit(text, box, style)
@@ -82,11 +88,6 @@ def point(paragraph: Paragraph) -> str:
         return escape(paragraph.text)
     term, rest = paragraph.text[: paragraph.bold], paragraph.text[paragraph.bold :]
     return f"**{escape(term[:-1].strip())}**{escape(term[-1] + rest)}"
-
-
-def air(texts: Sequence[str]) -> float:
-    """Between the points of a list, in ems: the more, the fewer they are."""
-    return {1: 1.0, 2: 1.0, 3: 0.95, 4: 0.8, 5: 0.65}.get(len(texts), 0.45)
 
 
 def leading(texts: Sequence[str]) -> float:

@@ -52,7 +52,7 @@ def add_chart(slide: Any, box: Box, chart: Chart, look: Look) -> Any:
     else:
         _style_series(plot, chart)
         _style_axes(drawn, chart, look)
-    if _is_labelled(chart):
+    if is_labelled(chart):
         _label_values(plot, chart, look)
     return frame
 
@@ -138,7 +138,7 @@ def _style_axes(drawn: Any, chart: Chart, look: Look) -> None:
     if chart.kind == "bar":  # the first category above, and the axis of the values below all the same
         drawn.category_axis.reverse_order = True
         drawn.category_axis.crosses = XL_AXIS_CROSSES.MAXIMUM
-    if chart.kind in {"column", "bar"} and _is_labelled(chart):  # the values stand beside the bars
+    if chart.kind in {"column", "bar"} and is_labelled(chart):  # the values stand beside the bars
         drawn.value_axis.has_major_gridlines = False
         drawn.value_axis.tick_label_position = XL_TICK_LABEL_POSITION.NONE
 
@@ -160,7 +160,7 @@ def _label_values(plot: Any, chart: Chart, look: Look) -> None:
         labels.position = XL_LABEL_POSITION.ABOVE
 
 
-def _is_labelled(chart: Chart) -> bool:
+def is_labelled(chart: Chart) -> bool:
     return len(chart.categories) * len(chart.series) <= MAX_LABELLED and chart.kind not in {"scatter", "area"}
 
 

@@ -97,12 +97,12 @@ class Painter:
     def _agenda(self, slide: Any, page: Slide, boxes: tuple[Box, ...]) -> None:
         size = self._look.sizes.body
         style = TextStyle(size + 6, self._look.sizes.least, bullet="number", anchor="t")
-        self._write(body_of(slide), _loosened(page.bullets, 0.9), style, _narrowed(boxes[0]))
+        self._write(body_of(slide), loosened(page.bullets, 0.9), style, _narrowed(boxes[0]))
 
     def _bullets(self, slide: Any, page: Slide, boxes: tuple[Box, ...]) -> None:
         if page.text:
             self._lead(slide, page.text, boxes[0])
-        text, style = _loosened(page.bullets), list_style(self._look)
+        text, style = loosened(page.bullets), list_style(self._look)
         if choose_size(text, boxes[-1], style, self._look) is None:
             text = bullets(page.bullets, gap=0.45)
         self._write(body_of(slide), text, style, boxes[-1], move=bool(page.text))
@@ -115,7 +115,7 @@ class Painter:
             [[Paragraph(column.heading)] for column in page.columns if column.heading], head, inner, 60
         )
         room = Box(inner.x, inner.y, inner.width, inner.height - title_height - COLUMN_GAP)
-        lists = [_loosened(column.bullets) for column in page.columns]
+        lists = [loosened(column.bullets) for column in page.columns]
         text_height = self._height(lists, points, room, room.height)
         height = max(title_height + COLUMN_GAP + text_height + 2 * CARD_PADDING, LEAST_CARD * boxes[0].height)
         for number, (column, text, box) in enumerate(zip(page.columns, lists, boxes, strict=True), 1):
@@ -314,7 +314,7 @@ def _alignment(shape: Any) -> list[str]:
     return [] if base is None else base._element.xpath(".//a:lvl1pPr/@algn")
 
 
-def _loosened(texts: tuple[str, ...], gap: float | None = None) -> list[Paragraph]:
+def loosened(texts: tuple[str, ...], gap: float | None = None) -> list[Paragraph]:
     """A list with more air between its points, the fewer they are."""
     return bullets(texts, gap=gap or {1: 1.0, 2: 1.0, 3: 0.95, 4: 0.8, 5: 0.65}.get(len(texts), 0.45))
 

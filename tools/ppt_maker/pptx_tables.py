@@ -59,7 +59,7 @@ def add_table(slide: Any, box: Box, table: Table, look: Look, language: str) -> 
         properties.set("rtl", "1")
     for column, width in zip(drawn.columns, measured.widths, strict=True):
         column.width = Pt(width)
-    numeric = [_is_numeric([row[index] for row in table.rows]) for index in range(len(table.header))]
+    numeric = [is_numeric([row[index] for row in table.rows]) for index in range(len(table.header))]
     for row_index, (row, cells, height) in enumerate(zip(drawn.rows, lines, measured.heights, strict=True)):
         row.height = Pt(height)
         for index, text in enumerate(cells):
@@ -110,7 +110,7 @@ def _share(wants: Sequence[float], needs: Sequence[float], room: float) -> tuple
     return tuple(width * room / sum(widths) for width in widths)
 
 
-def _is_numeric(cells: Sequence[str]) -> bool:
+def is_numeric(cells: Sequence[str]) -> bool:
     """Whether a column is of numbers, with their units and signs."""
     numbers = sum(bool(_NUMBER.match(cell)) for cell in cells)
     return numbers * 3 >= len(cells) * 2 and numbers > 0
