@@ -150,9 +150,9 @@ class BackendConnection:
         yield decoder.completed
 
     async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
-        """Send a request; once more when a pooled connection turns out to have been closed by the server."""
+        """Send a request; again when pooled connections turn out to have been closed by the server."""
         data = None if body is None else orjson.dumps(body)
-        for last_try in (False, True):
+        for last_try in (False, False, False, True):
             try:
                 return await self._session.request(
                     method,
