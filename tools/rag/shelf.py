@@ -104,7 +104,7 @@ class OpenCollection:
                     "Re-index the collection, then ask again.",
                     code="reindex_needed",
                 )
-            if self._in_step < 0 and self._kind != "Flat":
+            if self._in_step < 0 and self._kind != "Flat" and not len(self._dense):
                 kept = load_index(self._kept_index, self._kind, self._model.dimension, self._model.fingerprint)
                 self._dense = kept or self._dense
             generation = self._follow_vectors()
