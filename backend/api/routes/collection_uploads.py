@@ -18,10 +18,11 @@ from backend.api.sse import RunResponse
 from backend.api.tool_results import error_frame, event_frame
 from backend.api.tools_context import ToolsContext
 from backend.api.tools_deps import AnyCaller, Tools
-from backend.core.documents.collections import DEFAULT
+from backend.core.documents.collections import DEFAULT, DocumentCollections
 from backend.core.documents.records import Collection, Progress
 from backend.core.documents.uploads import FileTaken, IncomingFile, add_files, with_progress
-from backend.core.errors import BadRequest
+from backend.core.errors import BadRequest, NotFound
+from backend.core.identity import ToolCaller
 from backend.models.collections import CollectionInfo, UploadedFile, UploadResult
 from backend.utils.unique_ids import unique_hex
 
@@ -60,6 +61,7 @@ async def reindex_collection(
 async def upload_documents(request: Request, caller: AnyCaller, context: Tools, collections: Collections) -> Response:
     """Read files (form field `files`) into a `collection`, each in place of the document of its name.
 
+    A collection of a new name is made.
     With `Accept: text/event-stream` it streams how far each file is. A file that cannot be read is told in the result;
     the others are taken.
     """
@@ -70,7 +72,7 @@ async def upload_documents(request: Request, caller: AnyCaller, context: Tools, 
             form = await request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS)
         stack.push_async_callback(form.close)
         ref = form.get("collection") or DEFAULT
-        collection = await own_collection(collections, caller, ref if isinstance(ref, str) else DEFAULT)
+        collection = await _own_or_new(collections, caller, ref if isinstance(ref, str) else DEFAULT)
         uploaded = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if not uploaded:
             raise BadRequest("There is no file in the field `files`.", param="files")
@@ -86,6 +88,13 @@ async def upload_documents(request: Request, caller: AnyCaller, context: Tools, 
                 yield item
 
     return await _reply(request, context, collection, work())
+
+
+async def _own_or_new(collections: DocumentCollections, caller: ToolCaller, ref: str) -> Collection:
+    try:
+        return await own_collection(collections, caller, ref)
+    except NotFound:
+        return await collections.create(caller.principal.username, ref)
 
 
 def _base_name(name: str) -> str:
