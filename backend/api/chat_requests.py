@@ -79,6 +79,10 @@ def to_question(
         raise BadRequest("Only text answers can be made here.", param="modalities")
     if wire.top_logprobs is not None and not wire.logprobs:
         raise BadRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+    chat_id = read_chat_id(headers)
+    if chat_id and (wire.model or "").partition("/")[0] in AGENT_NAMES[1:]:
+        # Open WebUI sends tools of its own with every question: who chose an agent there wants the agent's.
+        wire = wire.model_copy(update={"tools": None, "functions": None, "tool_choice": None, "function_call": None})
     tools = _tools(wire)
     choice, tools = _tool_choice(wire, tools)
     request = LLMRequest(
@@ -101,7 +105,7 @@ def to_question(
         agent="chat" if tools or is_task else "react" if searches else wire.agent_type,
         available_tools=("websearch",) if searches else _names(wire.available_tools),
         session_id=wire.session_id or headers.get(OWN_SESSION_HEADER),
-        chat_id=read_chat_id(headers),
+        chat_id=chat_id,
         store=wire.store is not False and not is_task and not is_temporary(headers),
         choices=wire.n or 1,
         attachments=tuple(attachments),

@@ -78,6 +78,21 @@ def test_a_plain_answer_has_no_line() -> None:
     assert not [frame for frame in frames if isinstance(frame, dict) and not frame["choices"][0]["delta"]][:-1]
 
 
+async def test_an_agent_that_is_chosen_in_open_webui_works_although_the_ui_sends_tools_of_its_own(
+    tmp_path: Path,
+) -> None:
+    tools = [{"type": "function", "function": {"name": "get_current_timestamp", "parameters": {}}}]
+    async with NativeModel() as model, running_agents(tmp_path, model) as server:
+        model.script(Reply(tool_calls=(("toy", {"text": "a"}),)), Reply(text="All done here."))
+        server.alice.headers.update(HEADER)
+        answer = await server.ask("Use the toy", model="react/smollm2:135m", tools=tools, tool_choice="auto")
+        assert answer["choices"][0]["message"]["content"] == "All done here."
+        del server.alice.headers["X-OpenWebUI-Chat-Id"]
+        model.script(Reply(tool_calls=(("get_current_timestamp", {}),)))
+        answer = await server.ask("What time is it?", model="react/smollm2:135m", tools=tools)
+        assert answer["choices"][0]["finish_reason"] == "tool_calls", "anybody else's tools are their own"
+
+
 @pytest.mark.parametrize("headers", [HEADER, {}])
 async def test_only_open_webui_gets_the_line(tmp_path: Path, headers: dict[str, str]) -> None:
     async with NativeModel() as model, running_agents(tmp_path, model) as server:
