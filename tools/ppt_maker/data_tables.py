@@ -192,7 +192,7 @@ def _read_json(content: str) -> list[list[str]]:
     except (ValueError, RecursionError):
         return []
     if isinstance(value, dict):
-        lists = {str(head): cells for head, cells in value.items() if isinstance(cells, list)}
+        lists = {str(head): cells for head, cells in value.items() if _is_column(cells)}
         if lists and len({len(cells) for cells in lists.values()}) == 1:
             return [list(lists), *(list(map(_cell, row)) for row in zip(*lists.values(), strict=True))]
         if value and all(isinstance(number, int | float) for number in value.values()):
@@ -202,6 +202,10 @@ def _read_json(content: str) -> list[list[str]]:
         return []
     heads = list(dict.fromkeys(str(head) for row in value[:MAX_ROWS] for head in row))[:MAX_COLUMNS]
     return [heads, *([_cell(row.get(head)) for head in heads] for row in value[:MAX_ROWS])]
+
+
+def _is_column(value: object) -> bool:
+    return isinstance(value, list) and not any(isinstance(cell, dict | list) for cell in value)
 
 
 def _cell(value: object) -> str:

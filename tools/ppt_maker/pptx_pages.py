@@ -15,7 +15,7 @@ from .deck import Deck, Fact, Slide
 from .fitting import add_to_notes, code_style, list_style
 from .metrics import Paragraph, height_of
 from .pptx_charts import add_chart, describe
-from .pptx_look import CARD_PADDING, GUTTER, Box, regions
+from .pptx_look import CARD_PADDING, GUTTER, SECTION_NUMBER, Box, regions
 from .pptx_stage import TITLES, Stage, body_of, text_of
 from .pptx_tables import add_table
 from .pptx_text import TextStyle, add_text, bullets, choose_size, family_of, size_without_orphan, write_text
@@ -89,7 +89,7 @@ class Painter:
         number = next((p for p in slide.placeholders if p.placeholder_format.idx == 13), None)
         if number is not None and self._stage.is_own:
             style = TextStyle(96, 60, font="heading", bold=True, inherited=96)
-            self._write(number, [Paragraph(f"{self._sections:02}")], style, Box(56, 70, 300, 120))
+            self._write(number, [Paragraph(f"{self._sections:02}")], style, SECTION_NUMBER)
         place = slide.placeholders[1] if self._stage.is_own else text_of(slide)
         if place is not None and page.text:
             self._write(place, [Paragraph(page.text)], TextStyle(20, 14, inherited=20), boxes[1])

@@ -13,13 +13,12 @@ from pptx.oxml import parse_xml
 from pptx.presentation import Presentation as Pptx
 from pptx.util import Pt
 
-from .pptx_look import FOOTER, HEADLINE, MARGIN, NUMBER, Box, Look
+from .pptx_look import FOOTER, HEADLINE, MARGIN, NUMBER, SECTION_NUMBER, Box, Look
 from .pptx_xml import NAMESPACES, decoration, fill, level, placeholder
 from .themes import PAGE_HEIGHT, PAGE_WIDTH, Theme
 
 EAST_ASIAN = {"ko": "Malgun Gothic", "ja": "Yu Gothic", "zh": "Microsoft YaHei"}
 SCRIPTS = {"Hang": "Malgun Gothic", "Jpan": "Yu Gothic", "Hans": "Microsoft YaHei", "Hant": "Microsoft JhengHei"}
-PAGE = Box(0, 0, PAGE_WIDTH, PAGE_HEIGHT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ def _section(theme: Theme, look: Look) -> _LayoutPart:
             decoration(20, Box(0, 0, 14, PAGE_HEIGHT), palette.accent),
             placeholder(2, "Title", "title", look.section_title, title, anchor="b", prompt="Section"),
             placeholder(3, "Text", "body", look.section_text, text, prompt="What it is about", index=1),
-            placeholder(4, "Number", "body", Box(MARGIN, 70, 300, 116), number, prompt="1", index=13),
+            placeholder(4, "Number", "body", SECTION_NUMBER, number, prompt="1", index=13),
         ],
         palette.surface if theme.cover == "rule" else palette.cover,
     )

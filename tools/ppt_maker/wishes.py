@@ -76,15 +76,15 @@ _COUNTS: Mapping[str, int] = {
     )
     for word in words.split()
 }
-_COUNT = rf"((?<!\d)\d{{1,2}}(?!\d)|{'|'.join(sorted(_COUNTS, key=len, reverse=True))})"
+_COUNT = rf"((?<![A-Za-z0-9_.])\d{{1,2}}(?!\d)|(?<!\w)(?:{'|'.join(sorted(_COUNTS, key=len, reverse=True))}))"
 _SLIDE = (
     r"(?:slides?|pages?|folien?|seiten?|diapositiv\w*|diapos?|slayt|слайд\w*"
     r"|장|슬라이드|페이지|枚|页|頁|张|張|スライド)"
 )
 _CHART = r"(?:charts?|graphs?|plots?|diagram\w*|gráfico\w*|grafici|graphique\w*|차트|그래프|图表|グラフ)"
-_SLIDES = re.compile(rf"(?<![\w.]){_COUNT}(?:[\s-]+\w+){{0,2}}?[\s-]*(?:개의\s*)?{_SLIDE}(?!\s*\d)", re.IGNORECASE)
+_SLIDES = re.compile(rf"{_COUNT}(?:[\s-]+\w+){{0,2}}?[\s-]*(?:개의\s*)?{_SLIDE}(?!\s*\d)", re.IGNORECASE)
 _SLIDES_BEHIND = re.compile(r"(?:슬라이드|スライド|幻灯片|слайд\w*)\s*(\d{1,2})\s*(?:장|枚|张|개)", re.IGNORECASE)
-_CHARTS = re.compile(rf"(?<![\w.]){_COUNT}(?:[\s-]+\w+){{0,2}}?[\s-]*(?:개의\s*)?{_CHART}", re.IGNORECASE)
+_CHARTS = re.compile(rf"{_COUNT}(?:[\s-]+\w+){{0,2}}?[\s-]*(?:개의\s*)?{_CHART}", re.IGNORECASE)
 _CHARTS_BEHIND = re.compile(rf"{_CHART}\s*{_COUNT}\s*개", re.IGNORECASE)
 _NAMED = re.compile(
     r"(?:slides?|pages?|folien?|seiten?|diapositiv\w*|슬라이드|페이지|スライド|第)\s*(?:no\.?|nr\.?|number|#)?\s*"
