@@ -38,6 +38,9 @@ printf '\n== Preparing Marp, a browser and fonts\n'
 if ! bash start_servers.sh --install-slides; then
     printf 'Not all of them can be had here: the tests that need them are skipped.\n'
 fi
+if ! command -v soffice >/dev/null; then
+    printf 'LibreOffice is not installed: the tests that open slides with it are skipped.\n'
+fi
 section "ruff check" "$PYTHON" -m ruff check .
 section "ruff format" "$PYTHON" -m ruff format --check .
 section "mypy" "$PYTHON" -m mypy "${sources[@]}"
