@@ -22,8 +22,9 @@ from backend.core.errors import Conflict, Forbidden, NotFound, TooManyRequests, 
 from backend.core.storage.user_data import rag_folder
 from backend.utils.paths import remove_tree
 
+from .database_file import LOCK_WAIT_S, as_ours
 from .records import Collection
-from .store import LOCK_WAIT_S, Store, as_ours
+from .store import Store
 
 DEFAULT = "default"
 FILE = "collections.db"

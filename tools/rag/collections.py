@@ -31,6 +31,7 @@ from .embedder import Embedder
 from .filters import Filter
 from .fused import join_chunks
 from .ingest import Ingest, ProgressListener, remove_leftovers
+from .inspection import measure, verify
 from .records import Added, Attributes, Collection, Document, Passage, Progress, Stats, Verification
 from .retrieval import MAX_QUERY, Query, retrieve
 from .shelf import Matches, OpenCollection, Shelf
@@ -103,7 +104,7 @@ class Collections:
 
     async def stats(self, username: str, ref: str = DEFAULT) -> Stats:
         collection = await self.get(username, ref)
-        return await self._threads.run(self._measure, collection)
+        return await self._threads.run(measure, collection, self._open(collection))
 
     async def rename(self, username: str, ref: str, name: str) -> Collection:
         collection = await self._own(username, ref)
@@ -248,7 +249,7 @@ class Collections:
     async def verify(self, username: str, ref: str = DEFAULT) -> Verification:
         """Make the caches anew, and compare them and the files with the database."""
         collection = await self._own(username, ref)
-        return await self._bulk.run(self._verify, collection)
+        return await self._bulk.run(verify, self._open(collection))
 
     # --- What they share ------------------------------------------------------------------------------------------
 
@@ -305,39 +306,6 @@ class Collections:
         self._improvements.pop(folder, None)
         if not task.cancelled() and (error := task.exception()):
             log.warning("rag: an index could not be made: %s", error)
-
-    def _measure(self, collection: Collection) -> Stats:
-        opened = self._open(collection)
-        totals = opened.store.totals(self._embedder.info.fingerprint)
-        folder = self._catalog.folder(collection)
-        sizes = {
-            path: path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.parent.name != FILES
-        }
-        database = sum(size for path, size in sizes.items() if path.name.startswith("collection.db"))
-        return Stats(
-            documents=totals.documents,
-            chunks=totals.chunks,
-            bytes=totals.size,
-            model=totals.model,
-            stale_documents=totals.stale,
-            changed_at=totals.changed_at or collection.created_at,
-            database_bytes=database,
-            cache_bytes=sum(sizes.values()) - database,
-        )
-
-    def _verify(self, collection: Collection) -> Verification:
-        opened = self._open(collection)
-        problems = opened.store.check()
-        remove_leftovers(opened.store)
-        files = self._catalog.folder(collection) / FILES
-        missing = [one for one in opened.store.document_ids() if not (files / one).is_file()]
-        problems += [f"The original of the document {one} is missing." for one in sorted(missing)]
-        if opened.is_stale():
-            problems.append("Documents were made with another embedding model: re-index the collection.")
-        elif not problems:
-            problems += opened.rebuild()
-        totals = opened.store.totals(self._embedder.info.fingerprint)
-        return Verification(totals.documents, totals.chunks, tuple(problems))
 
 
 def _matches(documents: SomeOf[str] | None, where: Filter | None) -> Matches | None:

@@ -45,11 +45,12 @@ class OpenCollection:
     """
 
     def __init__(self, folder: Path, kind: IndexType, model: ModelInfo) -> None:
+        self.folder = folder
         self.store = Store(folder / "collection.db")
         self._kept_index = folder / "dense.index"
         self._lexical_folder = folder / "words"
         self._kind = kind
-        self._model = model
+        self.model = model
         self._dense = DenseIndex(model.dimension)
         self._lexical: LexicalIndex | None = None
         self._in_step = -1  # the generation that both indexes have
@@ -82,7 +83,7 @@ class OpenCollection:
 
     def is_stale(self) -> bool:
         """Whether documents were made with another model."""
-        return self.store.totals(self._model.fingerprint).stale > 0
+        return self.store.totals(self.model.fingerprint).stale > 0
 
     def similarity(self, chunks: Sequence[int], vector: Vectors) -> dict[int, float]:
         """How close chunks are to a query that the vector index has not named."""
@@ -100,12 +101,12 @@ class OpenCollection:
         with _held(self._changing):
             if self.is_stale():
                 raise Conflict(
-                    f"Documents of this collection were made with another embedding model than {self._model.name}. "
+                    f"Documents of this collection were made with another embedding model than {self.model.name}. "
                     "Re-index the collection, then ask again.",
                     code="reindex_needed",
                 )
             if self._in_step < 0 and self._kind != "Flat" and not len(self._dense):
-                kept = load_index(self._kept_index, self._kind, self._model.dimension, self._model.fingerprint)
+                kept = load_index(self._kept_index, self._kind, self.model.dimension, self.model.fingerprint)
                 self._dense = kept or self._dense
             generation = self._follow_vectors()
             try:
@@ -116,15 +117,15 @@ class OpenCollection:
     def improve(self) -> None:
         """Make the approximate index from the store, and put it in place of the one in use."""
         size = len(self._dense)
-        better = DenseIndex(self._model.dimension, self._kind, size)
+        better = DenseIndex(self.model.dimension, self._kind, size)
         changes = self.store.changes_since(better.mark)
-        better.follow(changes, *self.store.vectors(changes, self._model.dimension))
+        better.follow(changes, *self.store.vectors(changes, self.model.dimension))
         with _held(self._changing):
             with _held(self._using):
                 self._dense = better
             self._follow_vectors()
             try:
-                better.save(self._kept_index, self._model.fingerprint)
+                better.save(self._kept_index, self.model.fingerprint)
             except OSError as error:  # it works, and is made again after the next start
                 log.warning("rag: an index cannot be kept: %s", error.strerror)
 
@@ -135,11 +136,11 @@ class OpenCollection:
             LexicalIndex.remove(self._lexical_folder)
             self._lexical = None
             with _held(self._using):
-                self._dense = DenseIndex(self._model.dimension)
+                self._dense = DenseIndex(self.model.dimension)
             self._in_step = -1
         self.synchronize()
         assert self._lexical
-        chunks = self.store.totals(self._model.fingerprint).chunks
+        chunks = self.store.totals(self.model.fingerprint).chunks
         counts = {"vector index": len(self._dense), "word index": len(self._lexical)}
         return [f"The {name} holds {count} chunks of {chunks}." for name, count in counts.items() if count != chunks]
 
@@ -149,10 +150,10 @@ class OpenCollection:
     def _follow_vectors(self) -> int:
         changes = self.store.changes_since(self._dense.mark)
         if changes.mark.generation != self._dense.mark.generation:
-            ids, vectors = self.store.vectors(changes, self._model.dimension)
+            ids, vectors = self.store.vectors(changes, self.model.dimension)
             with _held(self._using):
                 if changes.from_scratch:
-                    self._dense = DenseIndex(self._model.dimension)
+                    self._dense = DenseIndex(self.model.dimension)
                 self._dense.follow(changes, ids, vectors)
             if changes.removed:
                 self._kept_index.unlink(missing_ok=True)  # no vector of what was removed stays on the disk

@@ -3,34 +3,26 @@
 A document comes and goes in one transaction, with everything that belongs to it. Each change of chunks makes a new
 `generation`; chunk ids only ever grow, and `removals` tells which of them went, so that an index that knows where it
 stands is brought up to date by what is new (`changes_since`). Vectors have half precision: the same top ten as with
-single precision, at half the size. Everything here blocks, and waits at most `LOCK_WAIT_S` for another writer.
+single precision, at half the size. Blocks.
 """
 
 import hashlib
 import json
-import queue
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.core.errors import ApiError, NotFound, StorageFailed, Unavailable
+from backend.core.errors import StorageFailed
 
 from .chunking import Chunk
+from .database_file import DatabaseFile, select_in
 from .records import Attributes, Document
 
-T = TypeVar("T")
-
-LOCK_WAIT_S = 10.0
-IDLE_CONNECTIONS = 4
-MAX_VARIABLES = 500
 MAX_REMOVALS = 10_000  # that are remembered; an index that is older is made anew
 
 SCHEMA = """
@@ -114,97 +106,92 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._idle: queue.LifoQueue[tuple[tuple[int, int], sqlite3.Connection]] = queue.LifoQueue(IDLE_CONNECTIONS)
+        self._file = DatabaseFile(path)
 
     def create(self) -> None:
         """Make the tables that are missing."""
-        with _translated(), closing(_connect(self.path, "rwc")) as connection:
-            connection.executescript(SCHEMA)
+        self._file.create(SCHEMA)
 
     def close(self) -> None:
-        while True:
-            try:
-                self._idle.get_nowait()[1].close()
-            except queue.Empty:
-                return
+        self._file.close()
 
     # --- Reading --------------------------------------------------------------------------------------------------
 
     def generation(self) -> int:
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             return int(connection.execute("SELECT generation FROM state").fetchone()[0])
 
     def totals(self, fingerprint: str) -> Totals:
         query = """SELECT count(*), coalesce(sum(chunks), 0), coalesce(sum(size), 0),
             coalesce(sum(fingerprint != ?), 0), coalesce(max(model), ''),
             (SELECT changed_at FROM state) FROM documents"""
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             return Totals(*connection.execute(query, (fingerprint,)).fetchone())
 
     def stale_documents(self, fingerprint: str) -> list[Document]:
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             rows = connection.execute("SELECT * FROM documents WHERE fingerprint != ? ORDER BY name", (fingerprint,))
             return [_document(row) for row in rows]
 
     def documents(self, limit: int, after: str | None) -> list[Document]:
         query = """SELECT * FROM documents
             WHERE name > coalesce((SELECT name FROM documents WHERE id = ?), '') ORDER BY name LIMIT ?"""
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             rows = connection.execute(query, (after, limit))
             return [_document(row) for row in rows]
 
     def find_document(self, ref: str) -> Document | None:
         """A document by id or name."""
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             row = connection.execute("SELECT * FROM documents WHERE id = ? OR name = ? LIMIT 1", (ref, ref)).fetchone()
             return None if row is None else _document(row)
 
     def select_documents(self, matches: Callable[[Document], bool]) -> set[int]:
         """The numbers of the documents that match."""
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             return {row["number"] for row in connection.execute("SELECT * FROM documents") if matches(_document(row))}
 
     def documents_by_number(self, numbers: Iterable[int]) -> dict[int, Document]:
-        with self._reading() as connection:
-            rows = _select_in(connection, "SELECT * FROM documents WHERE number IN", list(numbers))
+        with self._file.reading() as connection:
+            rows = select_in(connection, "SELECT * FROM documents WHERE number IN", list(numbers))
             return {row["number"]: _document(row) for row in rows}
 
     def chunk_ids(self, documents: Iterable[int]) -> Ids:
-        with self._reading() as connection:
-            rows = _select_in(connection, "SELECT id FROM chunks WHERE document IN", list(documents))
+        with self._file.reading() as connection:
+            rows = select_in(connection, "SELECT id FROM chunks WHERE document IN", list(documents))
             return np.fromiter((row[0] for row in rows), np.int64)
 
     def chunks(self, ids: Sequence[int]) -> dict[int, StoredChunk]:
-        with self._reading() as connection:
-            return {row["id"]: _chunk(row) for row in _select_in(connection, "SELECT * FROM chunks WHERE id IN", ids)}
+        with self._file.reading() as connection:
+            return {row["id"]: _chunk(row) for row in select_in(connection, "SELECT * FROM chunks WHERE id IN", ids)}
 
     def chunks_around(self, document: int, first: int, last: int) -> list[StoredChunk]:
         """A document's chunks by position, both ends included."""
         query = "SELECT * FROM chunks WHERE document = ? AND position BETWEEN ? AND ? ORDER BY position"
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             return [_chunk(row) for row in connection.execute(query, (document, first, last))]
 
     def chunks_of(self, document_id: str) -> list[StoredChunk]:
         query = (
             """SELECT * FROM chunks WHERE document = (SELECT number FROM documents WHERE id = ?) ORDER BY position"""
         )
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             return [_chunk(row) for row in connection.execute(query, (document_id,))]
 
     def vectors_of(self, chunks: Sequence[int]) -> dict[int, NDArray[np.float32]]:
-        with self._reading() as connection:
-            rows = _select_in(connection, "SELECT chunk, vector FROM vectors WHERE chunk IN", chunks)
+        with self._file.reading() as connection:
+            rows = select_in(connection, "SELECT chunk, vector FROM vectors WHERE chunk IN", chunks)
             return {row[0]: np.frombuffer(row[1], np.float16).astype(np.float32) for row in rows}
 
     def known_vectors(self, digests: Sequence[bytes], fingerprint: str) -> dict[bytes, bytes]:
         """The vectors of texts that this model has read before."""
         query = """SELECT digest, vector FROM chunks JOIN vectors ON chunk = chunks.id
             JOIN documents ON document = number AND fingerprint = ? WHERE digest IN"""
-        with self._reading() as connection:
-            return {row[0]: row[1] for row in _select_in(connection, query, digests, fingerprint)}
+        with self._file.reading() as connection:
+            return {row[0]: row[1] for row in select_in(connection, query, digests, fingerprint)}
 
     def changes_since(self, mark: Mark) -> Changes:
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             generation, oldest, newest = connection.execute(
                 "SELECT generation, oldest, (SELECT coalesce(max(id), 0) FROM chunks) FROM state"
             ).fetchone()
@@ -217,7 +204,7 @@ class Store:
 
     def vectors(self, changes: Changes, dimension: int) -> tuple[Ids, Vectors]:
         query = "SELECT chunk, vector FROM vectors WHERE chunk > ? AND chunk <= ? ORDER BY chunk"
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             rows = connection.execute(query, (changes.added_behind, changes.mark.last_chunk)).fetchall()
         ids, vectors = zip(*rows, strict=True) if rows else ((), ())
         data = b"".join(vectors)
@@ -229,7 +216,7 @@ class Store:
         """Of each new chunk: its id, its document's number and title, its section, and its text."""
         query = """SELECT chunks.id, document, title || ' ' || name, section, text FROM chunks
             JOIN documents ON document = number WHERE chunks.id > ? AND chunks.id <= ? ORDER BY chunks.id"""
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             for row in connection.execute(query, (changes.added_behind, changes.mark.last_chunk)):
                 yield tuple(row)
 
@@ -243,7 +230,7 @@ class Store:
                 "documents WHERE chunks != (SELECT count(*) FROM chunks WHERE document = number)"
             ),
         }
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             found = [row[0] for row in connection.execute("PRAGMA quick_check(5)") if row[0] != "ok"]
             counts = [
                 (connection.execute(f"SELECT count(*) FROM {query}").fetchone()[0], what)  # noqa: S608
@@ -252,7 +239,7 @@ class Store:
         return [f"The database is damaged: {line}" for line in found] + [f"{n} {what}" for n, what in counts if n]
 
     def document_ids(self) -> set[str]:
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             return {row[0] for row in connection.execute("SELECT id FROM documents")}
 
     # --- Changing -------------------------------------------------------------------------------------------------
@@ -266,7 +253,7 @@ class Store:
             *(len(chunks), document.created_at, document.model, fingerprint),
             *(json.dumps(dict(document.attributes)), json.dumps(document.problems)),
         )
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             row = connection.execute("SELECT * FROM documents WHERE name = ?", (document.name,)).fetchone()
             if row is not None:
                 _remove(connection, row["number"])
@@ -292,89 +279,21 @@ class Store:
         return None if row is None else _document(row)
 
     def set_attributes(self, document_id: str, attributes: Attributes) -> None:
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             connection.execute(
                 "UPDATE documents SET attributes = ? WHERE id = ?", (json.dumps(dict(attributes)), document_id)
             )
 
     def delete(self, document_id: str) -> bool:
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             row = connection.execute("SELECT number FROM documents WHERE id = ?", (document_id,)).fetchone()
             if row is None:
                 return False
             _remove(connection, row[0])
             _count_up(connection)
-        with self._reading() as connection:  # what was deleted leaves the log, too, unless somebody is reading
+        with self._file.reading() as connection:  # what was deleted leaves the log, too, unless somebody is reading
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return True
-
-    # --- Connections ----------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with _translated():
-            connection, place = self._take()
-            try:
-                yield connection
-            except BaseException:
-                connection.close()
-                raise
-            self._give_back(connection, place)
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._reading() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-
-    def _take(self) -> tuple[sqlite3.Connection, tuple[int, int]]:
-        try:
-            status = self.path.stat()
-        except FileNotFoundError:
-            raise _gone() from None
-        place = (status.st_dev, status.st_ino)
-        while True:
-            try:
-                made_for, connection = self._idle.get_nowait()
-            except queue.Empty:
-                return _connect(self.path, "rw"), place
-            if made_for == place:
-                return connection, place
-            connection.close()
-
-    def _give_back(self, connection: sqlite3.Connection, place: tuple[int, int]) -> None:
-        try:
-            self._idle.put_nowait((place, connection))
-        except queue.Full:
-            connection.close()
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"file:{quote(str(path.absolute()))}?mode={mode}",
-        uri=True,
-        timeout=LOCK_WAIT_S,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    connection.row_factory = sqlite3.Row
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
-
-
-def _select_in(connection: sqlite3.Connection, query: str, values: Sequence[Any], *before: Any) -> list[Any]:
-    rows: list[Any] = []
-    for start in range(0, len(values), MAX_VARIABLES):
-        some = values[start : start + MAX_VARIABLES]
-        rows += connection.execute(f"{query} ({','.join('?' * len(some))})", (*before, *some)).fetchall()
-    return rows
 
 
 def _remove(connection: sqlite3.Connection, number: int) -> None:
@@ -405,29 +324,3 @@ def _document(row: sqlite3.Row) -> Document:
 
 def _chunk(row: sqlite3.Row) -> StoredChunk:
     return StoredChunk(**{name: row[name] for name in StoredChunk.__slots__})
-
-
-def _gone() -> NotFound:
-    return NotFound("There is no such collection.")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """SQLite's errors as ours."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise as_ours(error) from error
-
-
-def as_ours(error: sqlite3.Error) -> ApiError:
-    text = str(error).lower()
-    if "locked" in text or "busy" in text:
-        return Unavailable("The collection is busy. Try again shortly.", retry_after_s=1)
-    if "unable to open" in text:
-        return _gone()
-    if "malformed" in text or "not a database" in text:
-        return StorageFailed("The collection's database is damaged. Tell whoever runs the server.")
-    if "full" in text or "disk i/o" in text or "readonly" in text:
-        return StorageFailed("The server's disk is full or cannot be written. Tell whoever runs it.")
-    return ApiError("The collection's database failed. Tell whoever runs the server to read its log.")

@@ -238,7 +238,7 @@ async def test_another_model_asks_for_a_new_index_and_gets_it(tmp_path: Path, ti
 async def test_a_locked_database_is_waited_for_and_then_said(
     collections: Collections, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools.rag.store.LOCK_WAIT_S", 0.3)
+    monkeypatch.setattr("tools.rag.database_file.LOCK_WAIT_S", 0.3)
     await collections.add("alice", "default", write("garden.md", GARDEN), "garden.md")
     (path,) = (tmp_path / "data").rglob("collection.db")
     other = sqlite3.connect(path, isolation_level=None)
