@@ -106,10 +106,11 @@ def _paragraph(paragraph: Paragraph, style: TextStyle, size: float, look: Look, 
     own = size * paragraph.scale
     rtl = is_right_to_left(paragraph.text)
     align = {"l": "r", "r": "l"}.get(style.align, style.align) if rtl else style.align
+    aligned = f'algn="{align}" ' if rtl or style.inherited is None else ""  # otherwise as the layout has it
     indent, after = emu(paragraph.indent * own), round(paragraph.space_after * own * 100)
     element = parse_xml(
         f'<a:p {NAMESPACES}><a:pPr marL="{indent}" indent="{-indent}" '
-        f'algn="{align}" rtl="{int(rtl)}"><a:lnSpc><a:spcPct val="100000"/></a:lnSpc>'
+        f'{aligned}rtl="{int(rtl)}"><a:lnSpc><a:spcPct val="100000"/></a:lnSpc>'
         f'<a:spcBef><a:spcPts val="0"/></a:spcBef><a:spcAft><a:spcPts val="{after}"/>'
         f"</a:spcAft>{_bullet(style, look)}</a:pPr></a:p>"
     )

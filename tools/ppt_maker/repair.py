@@ -10,6 +10,7 @@ from backend.utils.clean_text import clean_text, clean_value
 _MARKUP = re.compile(r"\*\*|__|`+|^\s*#+\s*|^\s*>\s*|<[^<>]{1,60}>", re.MULTILINE)
 _LIST_MARK = re.compile(r"^\s*(?:[-*•·–]\s+|\(?\d{1,2}[.)]\s+)")
 _FENCE = re.compile(r"^\s*```\w*\s*|\s*```\s*$")
+_BRACKETS = re.compile(r"[{}\[\]\s]{4,}$")  # of models that lose their way at the end of JSON
 _END = re.compile(r"[.!?。！？]\s+")
 MAX_DEPTH = 60
 
@@ -32,7 +33,8 @@ def read_json(text: str) -> Any:
 
 def tidy(text: object, limit: int) -> str:
     """One line without Markdown, no longer than `limit`: cut behind a sentence, or a word."""
-    plain = " ".join(_LIST_MARK.sub("", _MARKUP.sub("", clean_text(str(text or "")))).split())
+    unmarked = _BRACKETS.sub("", _MARKUP.sub("", clean_text(str(text or ""))))
+    plain = " ".join(_LIST_MARK.sub("", unmarked).split())
     plain = plain.strip(" \"“”'")
     if len(plain) <= limit:
         return plain
@@ -49,14 +51,15 @@ def tidy_list(texts: object, most: int, limit: int) -> tuple[str, ...]:
     found: dict[str, str] = {}
     for text in texts if isinstance(texts, list) else []:
         plain = tidy(text, limit).rstrip(".;") if isinstance(text, str | int | float) else ""
-        if any(character.isalnum() for character in plain):
+        if _says_something(plain):
             found.setdefault(_key(plain), plain)
     return tuple(found.values())[:most]
 
 
 def tidy_headline(text: object, limit: int = 110) -> str:
     """Without a number before it or a full stop behind it."""
-    return re.sub(r"^(?:slide|page|folie)\s*\d+\s*[:.-]\s*", "", tidy(text, limit), flags=re.IGNORECASE).rstrip(".")
+    line = re.sub(r"^(?:slide|page|folie)\s*\d+\s*[:.-]\s*", "", tidy(text, limit), flags=re.IGNORECASE).rstrip(".")
+    return line if _says_something(line) else ""
 
 
 def make_distinct(headlines: Sequence[str]) -> list[str]:
@@ -71,6 +74,11 @@ def make_distinct(headlines: Sequence[str]) -> list[str]:
 
 def is_same(one: str, other: str) -> bool:
     return _key(one) == _key(other)
+
+
+def _says_something(text: str) -> bool:
+    """A number alone does not."""
+    return any(character.isalpha() for character in text)
 
 
 def _key(text: str) -> str:

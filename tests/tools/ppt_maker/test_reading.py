@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tools.ppt_maker.data_tables import ChartChoice, choose_chart, make_chart, read_number, read_table
-from tools.ppt_maker.repair import make_distinct, read_json, tidy, tidy_list
+from tools.ppt_maker.repair import make_distinct, read_json, tidy, tidy_headline, tidy_list
 from tools.ppt_maker.wishes import count_charts, count_slides, find_language, named_layout, named_slides
 
 PLAN = {"title": 'A "b" \\ c', "pages": [{"layout": "bullets", "headline": "Eins, zwei"}, {"layout": "table"}], "n": 3}
@@ -78,7 +78,9 @@ def test_texts_lose_their_markup_and_are_cut_behind_words() -> None:
     assert tidy("**Bold** and `code` <b>x</b>", 100) == "Bold and code x"
     assert tidy("- A point", 100) == "A point"
     assert tidy("one two three four", 12) == "one two…"
-    assert tidy_list(["A.", "a", "", "…", 7, {"x": 1}], 5, 50) == ("A", "7")
+    assert tidy_list(["A.", "a", "", "…", 7, {"x": 1}], 5, 50) == ("A",)
+    assert tidy("Say it. }}}}}}", 50) == "Say it."
+    assert tidy_headline("12.") == ""
     assert make_distinct(["A", "B", "a "]) == ["A", "B", "a  (2)"]
 
 
