@@ -7,6 +7,7 @@ for what is left, which keeps what succeeded. What failed for good is named in t
 and the answer are one conversation that only grows; each step has a short one of its own.
 """
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -39,6 +40,7 @@ PROMPTS = ("plan", "make_plan", "empty_plan", "replan", "plan_step", "synthesis"
 PLAN_TRIES = 2
 ANSWER_TRIES = 2
 PLAN_TEMPERATURE = 0.2
+PLAN_AGAIN = re.compile(r'\s*(?:```\w*\s*)?\{\s*"steps"\s*:')  # what small models write instead of an answer
 
 
 class PlanExecuteAgent:
@@ -178,7 +180,7 @@ class _PlanRun:
         trouble = "the model gave none, although it was asked again"
         for _ in range(ANSWER_TRIES):
             self._transcript.add(Message("user", prompt))
-            said, gate = Said(), Gate(watchful=False)
+            said, gate = Said(), Gate(watchful=self._turn.request.response_format is None)
             try:
                 async with aclosing(self._calls.make(self._answer_request, said, gate, is_last=True)) as events:
                     async for event in events:
@@ -188,6 +190,9 @@ class _PlanRun:
             except ApiError as error:
                 trouble = error.message
                 break
+            if not PLAN_AGAIN.match(gate.held) and (rest := gate.open()):
+                self.text += rest
+                yield TextDelta(rest)
             if said.finish_reason == "length" or said.finish_reason == "content_filter":
                 self.finish_reason = said.finish_reason
             if gate.has_let_through or said.broken_off:

@@ -122,3 +122,17 @@ async def test_the_steps_see_the_picture_that_came_with_the_question(tmp_path: P
     looked = model.chats[1].body["messages"][-1]["content"]
     assert [part["type"] for part in looked] == ["image_url", "text"]
     assert "This step: look" in looked[1]["text"]
+
+
+async def test_a_plan_that_is_written_again_is_no_answer(server: RunningAgents, model: NativeModel) -> None:
+    plans = plan(step(1, goal="think"))
+    model.script(plans, say(RESULT), plans, say(ANSWER))
+    stream = await server.stream("Think", agent_type="plan_execute")
+    stream.check()
+    assert stream.text == ANSWER
+
+
+async def test_an_answer_that_begins_with_a_brace_is_one(server: RunningAgents, model: NativeModel) -> None:
+    model.script(plan(step(1, goal="think")), say(RESULT), say('{"rivers": 3} is what you asked for.'))
+    stream = await server.stream("Think", agent_type="plan_execute")
+    assert stream.text == '{"rivers": 3} is what you asked for.'
