@@ -94,7 +94,7 @@ def _later(calls: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _is_synthesis(call: dict[str, Any]) -> bool:
-    return call["messages"][-1]["content"].startswith("The plan has been carried out")
+    return str(call["messages"][-1]["content"]).startswith("The plan has been carried out")
 
 
 def _cached_share(calls: Iterable[dict[str, Any]]) -> str:
