@@ -120,7 +120,7 @@ def _master_shapes(theme: Theme, look: Look) -> list[str]:
     size, line = look.sizes.foot, theme.palette.line
     match theme.mark:
         case "bar":
-            marks = [decoration(20, Box(MARGIN, 28, 44, 5), look.accent)]
+            marks = [decoration(20, Box(MARGIN, 22, 44, 5), look.accent)]
         case "rule":
             marks = [decoration(20, Box(MARGIN, 119, PAGE_WIDTH - 2 * MARGIN, 1), look.accent)]
         case "edge":
