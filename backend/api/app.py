@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from backend.api.context import open_context
+from backend.api.description import describe_truthfully
 from backend.api.errors import install_error_handlers
 from backend.api.metrics import Metrics
 from backend.api.middleware import add_middleware
@@ -42,4 +43,5 @@ def create_app(settings: Settings) -> FastAPI:
     add_middleware(app, settings, metrics)
     for routes in (chat, responses, completions, embeddings, models, files, auth, admin, sessions, usage, runs, health):
         app.include_router(routes.router)
+    describe_truthfully(app)
     return app

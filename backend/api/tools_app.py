@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from backend.api.description import describe_truthfully
 from backend.api.errors import install_error_handlers
 from backend.api.middleware import add_middleware
 from backend.api.routes import collection_uploads, collections, text_vectors, tool_calls, tools
@@ -35,6 +36,7 @@ def create_tools_app(settings: Settings, tools_list: Mapping[str, str] = TOOLS) 
         app.include_router(routes.router)
     app.include_router(tool_calls.make_router(toolbox))
     _describe_arguments(app, toolbox)
+    describe_truthfully(app)
     return app
 
 

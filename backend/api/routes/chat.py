@@ -34,7 +34,12 @@ REQUEST_BODY: dict[str, Any] = {
 }
 
 
-@router.post("/v1/chat/completions", openapi_extra=REQUEST_BODY, dependencies=[Depends(signed_in)])
+@router.post(
+    "/v1/chat/completions",
+    openapi_extra=REQUEST_BODY,
+    responses={200: {"content": {"text/event-stream": {}}}},
+    dependencies=[Depends(signed_in)],
+)
 async def create_chat_completion(request: Request) -> Response:
     """Answer a conversation, in OpenAI's shape, as one object or as a stream of Server-Sent Events."""
     caller = await authenticate_request(request)

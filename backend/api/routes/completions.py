@@ -35,7 +35,12 @@ REQUEST_BODY: dict[str, Any] = {
 }
 
 
-@router.post("/v1/completions", openapi_extra=REQUEST_BODY, dependencies=[Depends(signed_in)])
+@router.post(
+    "/v1/completions",
+    openapi_extra=REQUEST_BODY,
+    responses={200: {"content": {"text/event-stream": {}}}},
+    dependencies=[Depends(signed_in)],
+)
 async def create_completion(request: Request) -> Response:
     """Go on with one text or several, in the shape of OpenAI's older API."""
     caller = await authenticate_request(request)

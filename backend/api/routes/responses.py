@@ -41,7 +41,12 @@ REQUEST_BODY: dict[str, Any] = {
 }
 
 
-@models.post("/v1/responses", openapi_extra=REQUEST_BODY, dependencies=[Depends(signed_in)])
+@models.post(
+    "/v1/responses",
+    openapi_extra=REQUEST_BODY,
+    responses={200: {"content": {"text/event-stream": {}}}},
+    dependencies=[Depends(signed_in)],
+)
 async def create_response(request: Request) -> Response:
     """Answer an input, in the shape of OpenAI's Responses API, as one object or as a stream of named events."""
     caller = await authenticate_request(request)
