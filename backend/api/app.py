@@ -15,6 +15,7 @@ from backend.api.routes import (
     auth,
     chat,
     completions,
+    documents,
     embeddings,
     files,
     health,
@@ -23,6 +24,8 @@ from backend.api.routes import (
     runs,
     sessions,
     usage,
+    vector_store_files,
+    vector_stores,
 )
 from config import Settings
 
@@ -41,7 +44,8 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="LLM API Server", description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
     install_error_handlers(app)
     add_middleware(app, settings, metrics)
-    for routes in (chat, responses, completions, embeddings, models, files, auth, admin, sessions, usage, runs, health):
+    open_to_clients = (chat, responses, completions, embeddings, models, files, vector_stores, vector_store_files)
+    for routes in (*open_to_clients, documents, auth, admin, sessions, usage, runs, health):
         app.include_router(routes.router)
     describe_truthfully(app)
     return app

@@ -11,6 +11,7 @@ from backend.agents.means import Means
 from backend.agents.registry import make_agents
 from backend.api.idempotency import Repeats
 from backend.api.metrics import Metrics
+from backend.api.vector_stores import VectorStores
 from backend.core.attachments import Attachments
 from backend.core.contracts import Agent
 from backend.core.documents.reading import DocumentReaders
@@ -33,6 +34,7 @@ from backend.core.storage.responses import Responses
 from backend.core.storage.sessions import Sessions
 from backend.core.storage.user_data import UserData
 from backend.core.storage.users import Users
+from backend.core.storage.vector_stores import VectorStoreNotes
 from backend.core.tool_client import ToolClient
 from backend.core.tools_api import ToolsApi
 from backend.core.turns import Turns
@@ -68,6 +70,7 @@ class AppContext:
     tool_client: ToolClient
     tools_api: ToolsApi
     embeddings: Embeddings
+    vector_stores: VectorStores
     started_at: float  # time.monotonic() seconds
 
 
@@ -140,6 +143,7 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             tool_client=tool_client,
             tools_api=tools_api,
             embeddings=Embeddings(tools_api, models.catalog, settings.RAG_EMBEDDING_MODEL),
+            vector_stores=VectorStores(tools_api, files, VectorStoreNotes(database)),
             started_at=time.monotonic(),
         )
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, aclosing
 
 import orjson
 from fastapi import APIRouter, Request
+from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
@@ -19,7 +20,7 @@ from backend.api.tool_results import error_frame, event_frame
 from backend.api.tools_context import ToolsContext
 from backend.api.tools_deps import AnyCaller, Tools
 from backend.core.documents.collections import DEFAULT, DocumentCollections
-from backend.core.documents.records import Collection, Progress
+from backend.core.documents.records import Attributes, Collection, Progress
 from backend.core.documents.uploads import FileTaken, IncomingFile, add_files, with_progress
 from backend.core.errors import BadRequest, NotFound
 from backend.core.identity import ToolCaller
@@ -29,6 +30,7 @@ from backend.utils.unique_ids import unique_hex
 UPLOAD_TIMEOUT_S = 600.0
 MAX_FILES = 100
 MAX_FIELDS = 20
+ATTRIBUTES = TypeAdapter(dict[str, str | float | bool])
 
 router = APIRouter(prefix="/api/tools/rag", tags=["documents"])
 
@@ -62,6 +64,7 @@ async def upload_documents(request: Request, caller: AnyCaller, context: Tools, 
     """Read files (form field `files`) into a `collection`, each in place of the document of its name.
 
     A collection of a new name is made.
+    `attributes`, a JSON object, are those of each document; searches can be filtered by them.
     With `Accept: text/event-stream` it streams how far each file is. A file that cannot be read is told in the result;
     the others are taken.
     """
@@ -73,6 +76,7 @@ async def upload_documents(request: Request, caller: AnyCaller, context: Tools, 
         stack.push_async_callback(form.close)
         ref = form.get("collection") or DEFAULT
         collection = await _own_or_new(collections, caller, ref if isinstance(ref, str) else DEFAULT)
+        attributes = _attributes(form.get("attributes"))
         uploaded = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if not uploaded:
             raise BadRequest("There is no file in the field `files`.", param="files")
@@ -83,7 +87,8 @@ async def upload_documents(request: Request, caller: AnyCaller, context: Tools, 
         kept = stack.pop_all()
 
     async def work() -> AsyncGenerator[Progress | FileTaken, None]:
-        async with kept, aclosing(add_files(collections, caller.principal.username, collection.id, files)) as news:
+        username = caller.principal.username
+        async with kept, aclosing(add_files(collections, username, collection.id, files, attributes)) as news:
             async for item in news:
                 yield item
 
@@ -95,6 +100,18 @@ async def _own_or_new(collections: DocumentCollections, caller: ToolCaller, ref:
         return await own_collection(collections, caller, ref)
     except NotFound:
         return await collections.create(caller.principal.username, ref)
+
+
+def _attributes(given: object) -> Attributes | None:
+    """Raises: BadRequest"""
+    if given is None:
+        return None
+    try:
+        return ATTRIBUTES.validate_json(given if isinstance(given, str) else "")
+    except ValidationError:
+        raise BadRequest(
+            "attributes is a JSON object whose values are texts, numbers or booleans.", param="attributes"
+        ) from None
 
 
 def _base_name(name: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from backend.core.documents.collections import DocumentCollections, ProgressListener
-from backend.core.documents.records import Added, Progress
+from backend.core.documents.records import Added, Attributes, Progress
 from backend.core.errors import ApiError
 from backend.core.inbox import Inbox
 
@@ -37,12 +37,20 @@ class FileTaken:
 
 
 async def add_files(
-    collections: DocumentCollections, username: str, ref: str, files: Sequence[IncomingFile]
+    collections: DocumentCollections,
+    username: str,
+    ref: str,
+    files: Sequence[IncomingFile],
+    attributes: Attributes | None = None,
 ) -> AsyncGenerator[Progress | FileTaken, None]:
+    """
+    Args:
+        attributes: of each of the documents; None: none, or those that the replaced document has.
+    """
     for file in files:
 
         def add(listen: ProgressListener, file: IncomingFile = file) -> Awaitable[Added]:
-            return collections.add(username, ref, file.path, file.name, progress=listen)
+            return collections.add(username, ref, file.path, file.name, attributes=attributes, progress=listen)
 
         try:
             async with aclosing(with_progress(add)) as news:

@@ -176,6 +176,27 @@ forwarded_users = Table(
 )
 
 
+# What vector stores have and collections of documents do not. A row may outlive its collection, and does no harm.
+vector_stores = Table(
+    "vector_stores",
+    metadata,
+    Column("id", String(48), primary_key=True),
+    Column("username", ForeignKey("users.username", ondelete="CASCADE"), nullable=False, index=True),
+    Column("metadata", Text, nullable=False),  # JSON
+)
+
+# Which document was made from which of its owner's files.
+vector_store_files = Table(
+    "vector_store_files",
+    metadata,
+    Column("store_id", String(48), primary_key=True),
+    Column("document_id", String(48), primary_key=True),
+    Column("file_id", String(48), nullable=False),
+    Column("username", ForeignKey("users.username", ondelete="CASCADE"), nullable=False, index=True),
+    Index("vector_store_files_by_file", "store_id", "file_id"),
+)
+
+
 Row = tuple[Executable, dict[str, Any]]  # a statement with bind parameters, and their values
 
 
