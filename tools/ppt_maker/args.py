@@ -1,12 +1,11 @@
-"""The arguments of `ppt_maker`. Light: read by whoever lists the tools.
-
-Their types are plain, with a value for "not given": small models are bad at choices between types.
-"""
+"""The arguments of `ppt_maker`. Light: read by whoever lists the tools."""
 
 from typing import Annotated, Any
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from tools.plain_args import PlainArgs
 
 from .deck import MAX_SLIDES
 from .themes import THEMES
@@ -49,10 +48,8 @@ class SourceText(BaseModel):
         }
 
 
-class PptMakerArgs(BaseModel):
+class PptMakerArgs(PlainArgs):
     """A new deck, or with `deck` a change of one."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     instruction: Annotated[
         str,
@@ -95,14 +92,6 @@ class PptMakerArgs(BaseModel):
     template: Annotated[
         str, Field(max_length=MAX_FILE_NAME, description="Name of a .pptx of this session whose layouts are used.")
     ] = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_blanks(cls, fields: Any) -> Any:
-        """Models send "" or null for what they mean to leave out."""
-        if not isinstance(fields, dict):
-            return fields
-        return {name: value for name, value in fields.items() if value is not None and value != ""}
 
     @field_validator("theme")
     @classmethod

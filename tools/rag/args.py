@@ -1,8 +1,10 @@
 """The arguments of `rag`. Light: read by whoever lists the tools."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
+
+from tools.plain_args import PlainArgs
 
 MAX_QUERY = 100_000  # characters; what the embedding model cannot read of them, the word search still can
 MAX_RESULTS = 20
@@ -11,9 +13,7 @@ MAX_DOCUMENTS = 50
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 
 
-class RagArgs(BaseModel):
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
+class RagArgs(PlainArgs):
     query: Annotated[
         str,
         Field(
@@ -32,11 +32,3 @@ class RagArgs(BaseModel):
     raw: Annotated[
         bool, Field(description="True: the passages alone. False: an answer written from them, with sources.")
     ] = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_blanks(cls, fields: Any) -> Any:
-        """Models send "" or null for what they mean to leave out."""
-        if not isinstance(fields, dict):
-            return fields
-        return {name: value for name, value in fields.items() if value is not None and value != ""}

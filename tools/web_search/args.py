@@ -1,12 +1,11 @@
-"""The arguments of `websearch`. Light: read by whoever lists the tools.
-
-Their types are plain, with a value for "not given": small models are bad at choices between types.
-"""
+"""The arguments of `websearch`. Light: read by whoever lists the tools."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from tools.plain_args import PlainArgs
 
 MAX_QUERY = 400  # characters; Tavily takes no more
 MAX_DOMAINS = 20
@@ -28,10 +27,8 @@ def _read_domain(value: object) -> object:
 Domain = Annotated[str, BeforeValidator(_read_domain)]
 
 
-class WebSearchArgs(BaseModel):
+class WebSearchArgs(PlainArgs):
     """Either a query or the address of a page."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     query: Annotated[
         str,
@@ -67,14 +64,6 @@ class WebSearchArgs(BaseModel):
         Literal["any", "day", "week", "month", "year"],
         Field(description="Only what was published in the last day, week, month or year."),
     ] = "any"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_blanks(cls, fields: Any) -> Any:
-        """Models send "" or null for what they mean to leave out."""
-        if not isinstance(fields, dict):
-            return fields
-        return {name: value for name, value in fields.items() if value is not None and value != ""}
 
     @model_validator(mode="after")
     def _check_one_is_given(self) -> Self:
