@@ -5,6 +5,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,6 +15,8 @@ import pytest
 from tests.e2e.clients.conformance import Client, Conformance
 from tests.e2e.clients.model import MODELS, OLLAMA_MODEL, Models, running_models
 from tests.e2e.launch import ROOT, environment
+from tests.support.engine import running_engine
+from tests.support.tiny_bert import make_tiny_bert
 
 START_TIMEOUT_S = 60
 
@@ -59,39 +64,89 @@ def models() -> Iterator[Models]:
         yield running
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where both servers are, or will be: they find each other by what they are started with."""
+
+    env: dict[str, str]
+    main_url: str
+    tools_url: str
+
+
 @pytest.fixture(scope="session")
-def server(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """The main API's process with these models, called by somebody who is signed in."""
-    data_dir = tmp_path_factory.mktemp("clients")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
+def place(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("clients")
+    main_port, tools_port = _free_port(), _free_port()
     env = environment(
-        data_dir / "data",
+        folder / "data",
         LLM_BACKEND="ollama,llamacpp",
         OLLAMA_BASE_URL=models.ollama.url,
         OLLAMA_MODEL=OLLAMA_MODEL,
         LLAMACPP_BASE_URL=f"{models.llamacpp.url},{models.plain.url}",
-        MAIN_API_PORT=str(port),
-        TOOLS_PORT="9",
+        MAIN_API_PORT=str(main_port),
+        TOOLS_PORT=str(tools_port),
+        RAG_EMBEDDING_MODEL=str(make_tiny_bert(folder / "bert")),
         LOG_LEVEL="WARNING",
     )
-    with (data_dir / "server.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "server.py"], cwd=ROOT, env=env, stdout=log, stderr=log)
+    return Place(env, f"http://127.0.0.1:{main_port}", f"http://127.0.0.1:{tools_port}")
+
+
+@pytest.fixture(scope="session")
+def server(place: Place) -> Iterator[httpx.Client]:
+    """The main API's process with these models, called by somebody who is signed in."""
+    with _running("server.py", place.main_url, place.env):
+        yield from _signed_in(place.main_url)
+
+
+@pytest.fixture(scope="session")
+def tools_url(place: Place, server: httpx.Client) -> Iterator[str]:
+    """The address of the tools API's process; only those tests that need it start it."""
+    with _running("tools_server.py", place.tools_url, place.env):
+        yield place.tools_url
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """The main API's process with the real llama.cpp engine, called by somebody who is signed in."""
+    folder = tmp_path_factory.mktemp("engine")
+    port = _free_port()
+    with running_engine(folder) as model:
+        env = environment(folder / "data", LLM_BACKEND="llamacpp", LLAMACPP_BASE_URL=model, MAIN_API_PORT=str(port))
+        with _running("server.py", f"http://127.0.0.1:{port}", env | {"TOOLS_PORT": "9"}):
+            yield from _signed_in(f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def _running(program: str, url: str, env: dict[str, str]) -> Iterator[None]:
+    """A server's process, once it answers."""
+    Path(env["DATA_DIR"]).mkdir(parents=True, exist_ok=True)
+    output = Path(env["DATA_DIR"]).parent / f"{program}.log"
+    with output.open("wb") as log:
+        process = subprocess.Popen([sys.executable, program], cwd=ROOT, env=env, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not _answers(url):
-            assert process.poll() is None, (data_dir / "server.log").read_text()
-            assert time.monotonic() < deadline, "the server did not start in time"
+            assert process.poll() is None, output.read_text()
+            assert time.monotonic() < deadline, f"{program} did not start in time"
             time.sleep(0.1)
-        answer = httpx.post(f"{url}/api/auth/signup", json={"username": "alice", "password": "a password"}, timeout=30)
-        headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
-        with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
-            yield client
+        yield
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _signed_in(url: str) -> Iterator[httpx.Client]:
+    answer = httpx.post(f"{url}/api/auth/signup", json={"username": "alice", "password": "a password"}, timeout=30)
+    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+        yield client
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def _answers(url: str) -> bool:
