@@ -20,7 +20,7 @@ CLIENT = Client(
     "error classes, abort",
 )
 SCRIPT = Path(__file__).parent / "scripts" / "openai_node.mjs"
-CHECKS = [name for name in re.findall(r"^  async (\w+)\(", SCRIPT.read_text(), re.MULTILINE)]
+CHECKS = re.findall(r"^  async (\w+)\(", SCRIPT.read_text(), re.MULTILINE)
 TIMEOUT_S = 60
 
 
