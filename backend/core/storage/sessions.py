@@ -20,6 +20,7 @@ from backend.core.errors import ApiError, NotFound, StorageFailed
 from backend.core.storage.conversations import Conversation, StoredMessage
 from backend.core.storage.database import Database, Row
 from backend.core.storage.scratch import ScratchFile, list_files
+from backend.core.storage.scratch_sweep import sweep_forever
 from backend.core.storage.session_index import (
     SESSION_ID,
     SessionIndex,
@@ -67,16 +68,18 @@ class Sessions:
         self._uploads = data_dir / "uploads"
         self._runs = data_dir / "runs"
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="session-read")
-        self._recovery: asyncio.Task[None] | None = None
+        self._care: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin to look for files whose rows a crash has cost; returns at once."""
-        self._recovery = asyncio.create_task(recover_index(self._database, self._files))
+        """Begin to look for files whose rows a crash has cost, and for folders without a session; returns at once."""
+        recovery = recover_index(self._database, self._files)
+        sweeping = sweep_forever(self._database, self._scratch)
+        self._care = [asyncio.create_task(recovery), asyncio.create_task(sweeping)]
 
     async def close(self) -> None:
-        if self._recovery:
-            self._recovery.cancel()
-            await asyncio.wait([self._recovery])
+        for task in self._care:
+            task.cancel()
+        await asyncio.gather(*self._care, return_exceptions=True)
         self._readers.shutdown(wait=False)
 
     async def open(self, username: str, session_id: str) -> SessionRecord:

@@ -78,8 +78,8 @@ async def begin(sessions: Sessions, *words: str, username: str = "alice") -> str
 
 async def recovered(sessions: Sessions) -> None:
     await sessions.start()
-    assert sessions._recovery is not None
-    await asyncio.wait_for(asyncio.shield(sessions._recovery), 10)
+    recovery, _ = sessions._care
+    await asyncio.wait_for(asyncio.shield(recovery), 10)
 
 
 async def test_a_session_is_opened_continued_and_listed(sessions: Sessions, tmp_path: Path) -> None:
