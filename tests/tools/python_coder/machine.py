@@ -1,4 +1,7 @@
-"""What a tool leaves on the machine: processes below us, open files, control groups."""
+"""What a tool leaves on the machine: processes below us, open files, control groups.
+
+Other tests in the same process may keep servers running: what was there before a test (`note_elders`) is not its own.
+"""
 
 import asyncio
 import contextlib
@@ -7,6 +10,14 @@ import time
 from pathlib import Path
 
 from tools.sandbox.cgroups import ControlGroups
+
+
+_elders: set[int] = set()
+
+
+def note_elders() -> None:
+    _elders.clear()
+    _elders.update(descendants())
 
 
 def descendants(pid: int = 0) -> set[int]:
@@ -25,7 +36,7 @@ def descendants(pid: int = 0) -> set[int]:
         below = {child for child, parent in parents.items() if parent == queue_head}
         found |= below
         queue += below
-    return found
+    return found if pid else found - _elders
 
 
 def is_alive(pid: int) -> bool:
@@ -48,7 +59,7 @@ def open_files() -> list[str]:
     for link in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             links.append(str(link.readlink()).split(":")[0])
-    return sorted(links)
+    return sorted(link for link in links if not link.startswith("/usr/share/fonts/"))  # closed when they are collected
 
 
 def own_groups() -> list[Path]:
