@@ -5,6 +5,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from backend.core.errors import BackendUnavailable, BadRequest, ModelNotFound
 from backend.core.llm.base import TextEmbedder
@@ -32,7 +33,7 @@ class Embeddings:
     def __init__(self, tools: ToolsApi, catalog: ModelCatalog, own_model: str) -> None:
         self._tools = tools
         self._catalog = catalog
-        self._own_model = own_model
+        self._own_model = Path(own_model).name if own_model.startswith("/") else own_model  # nobody is told of folders
         self._own_names = STAND_INS | {own_model, own_model.rpartition("/")[2], f"sentence-transformers/{own_model}"}
 
     async def embed(
@@ -62,7 +63,7 @@ class Embeddings:
         numbers = array("f", base64.b64decode(answer["vectors"]))
         size = answer["dimension"]
         vectors = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-        return Embedded(answer["model"], vectors, answer["tokens"], answer["cut"])
+        return Embedded(self._own_model, vectors, answer["tokens"], answer["cut"])
 
     async def _embed_by_backend(self, model: str, texts: Sequence[str]) -> Embedded:
         try:
