@@ -11,7 +11,6 @@ from pathlib import Path
 
 from tools.sandbox.cgroups import ControlGroups
 
-
 _elders: set[int] = set()
 
 
