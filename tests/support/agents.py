@@ -142,7 +142,7 @@ async def running_agents(
     async with running(tools_app) as tools_url:
         port = int(tools_url.rpartition(":")[2])
         app = create_app(make_settings(data_dir, **{**common, "TOOLS_PORT": port}))
-        async with running(app) as url, httpx.AsyncClient(base_url=url) as nobody:
+        async with running(app) as url, httpx.AsyncClient(base_url=url, timeout=30) as nobody:
             clients = []
             for name in ("alice", "bob"):
                 answer = await nobody.post("/api/auth/signup", json={"username": name, "password": "correct horse"})

@@ -471,7 +471,8 @@ async def test_silence_before_the_first_token_is_bridged_by_comments(tmp_path: P
 
 async def test_two_hundred_streams_at_once_are_all_answered_and_all_kept(tmp_path: Path, ollama: FakeOllama) -> None:
     ollama.always(Reply(pace_s=0.01))
-    async with serving(tmp_path, ollama) as server, await server.signed_in() as alice:
+    # Both servers and all clients share this loop: a busy machine needs its time to connect.
+    async with serving(tmp_path, ollama, CONNECT_TIMEOUT_S=30) as server, await server.signed_in() as alice:
         limits = httpx.Limits(max_connections=200)
         async with httpx.AsyncClient(base_url=server.url, headers=alice.headers, limits=limits, timeout=50) as crowd:
             responses = await asyncio.gather(
