@@ -1,13 +1,13 @@
 """What a deck is made from besides the instruction: files of the session, and passages that came with the call."""
 
-import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend.core.contracts import ToolFailure
-from backend.core.untrusted import mark_as_data, shorten
+from backend.core.storage.scratch import list_files
+from backend.core.untrusted import disarm, mark_as_data, shorten
 from backend.utils.paths import UnsafePath, open_beneath
 
 from .args import SourceText
@@ -41,7 +41,7 @@ class Material:
     def _write(self, room: int, about: str) -> str:
         parts = [mark_as_data(shorten(t.describe(), room // 2), f"the file {t.name}") for t in self.tables]
         if self.pictures:
-            parts.append(f"Pictures that can be shown: {', '.join(self.pictures)}")
+            parts.append(f"Pictures that can be shown: {disarm(', '.join(self.pictures))}")
         sources = list(enumerate(self.sources, 1))
         if about:
             sources = sorted(sources, key=lambda source: -_likeness(about, source[1].text))[:3]
@@ -89,12 +89,8 @@ def _check(workspace: Path, name: str, there: Sequence[str]) -> str:
 
 def _list(workspace: Path) -> list[str]:
     """Names of the files at the top of the folder, and one folder down."""
-    names: list[str] = []
-    with contextlib.suppress(OSError):
-        for path in sorted(workspace.glob("*")) + sorted(workspace.glob("*/*")):
-            if len(names) < MAX_LISTED and not path.name.startswith(".") and not path.is_symlink() and path.is_file():
-                names.append(path.relative_to(workspace).as_posix())
-    return names
+    names = [file.name for file in list_files(workspace) if file.name.count("/") <= 1]
+    return sorted(names, key=lambda name: (name.count("/"), name))[:MAX_LISTED]
 
 
 def _cite(source: SourceText, number: int) -> str:
