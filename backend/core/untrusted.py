@@ -19,8 +19,9 @@ _LOOK_ALIKES = {"<": "‹", "[": "⟦"}
 
 
 def mark_as_data(text: str, source: str) -> str:
-    """The text between marks that name where it comes from."""
-    return f'<data from="{source}">\n{disarm(text)}\n</data>'
+    """The text between marks that name where it comes from: strangers name files and pages, too."""
+    place = " ".join(disarm(source).replace('"', "'").split())
+    return f'<data from="{place}">\n{disarm(text)}\n</data>'
 
 
 def disarm(text: str) -> str:
