@@ -130,8 +130,8 @@ def _numbered(name: str) -> Iterator[str]:
 def _move(draft: Path, folder: Path, name: str) -> None:
     """Put a file into the scratch folder. A new one takes the place of its name: a link there is not followed."""
     draft.chmod(0o644)
-    free = next(path for path in (safe_join(folder, each) for each in _numbered(name)) if not path.is_dir())
-    draft.replace(free)
+    places = (safe_join(folder, each) for each in _numbered(name))
+    draft.replace(next(place for place in places if place.is_symlink() or not place.is_dir()))
 
 
 def _add_text(message: Message, text: str) -> Message:
