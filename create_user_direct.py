@@ -141,6 +141,7 @@ async def _carry_out(options: argparse.Namespace, settings: Settings) -> None:
                 print(f"{PROGRAM}: {user.username} is disabled: the key works once it is enabled.", file=sys.stderr)
         else:
             user = await users.delete(options.delete, delete_data=user_data.delete, keep_an_admin=False)
+            await accounts.failures.clear(user.username)
             print(f"{user.username} is deleted.")
 
 

@@ -5,7 +5,7 @@
                                 is of it from its beginning, and then the rest as it comes
     the key with another body   400 `idempotency_key_reused`
 
-Keys belong to a user and an address. Who sends one wants the work done exactly once, also over a connection that
+Keys belong to an account and an address. Who sends one wants the work done exactly once, also over a connection that
 breaks: so a request with a key runs to its end (within the limits that each run has) even when its clients leave, and
 who comes again finds it. A request that failed before it had an answer is forgotten, to be tried again with the same
 key, unless a tool had already acted. What began to stream is the answer, also when it broke off.
@@ -51,7 +51,7 @@ Handle = Callable[[Request], Awaitable[Response]]
 
 
 class _Name(NamedTuple):
-    username: str
+    account: str
     path: str
     key: str
 
@@ -87,7 +87,7 @@ class Repeats:
         self._running: dict[_Name, asyncio.Task[None]] = {}
         self._bytes = 0  # of all recordings
 
-    async def answer(self, request: Request, username: str, handle: Handle) -> Response:
+    async def answer(self, request: Request, account: str, handle: Handle) -> Response:
         """The recorded answer to a request that carries a key, or the one that `handle` gives now.
 
         Raises:
@@ -99,11 +99,11 @@ class Repeats:
             raise BadRequest("An Idempotency-Key has 1 to 255 visible characters.", param="Idempotency-Key")
         async with arriving(BODY_TIMEOUT_S):
             body = await request.body()
-        name, digest = _Name(username, request.url.path, key), _digest(request, body)
+        name, digest = _Name(account, request.url.path, key), _digest(request, body)
         self._forget_old()
         recording = self._recordings.get(name)
         if recording is None:
-            self._make_room(username)
+            self._make_room(account)
             recording = self._recordings[name] = _Recording(digest, time.monotonic())
             self._running[name] = asyncio.create_task(self._run(name, recording, _detached(request, body), handle))
             return _Replay(recording, self._stall_s, repeated=False)
@@ -155,13 +155,13 @@ class Repeats:
             if recording.has_ended:
                 self._forget(name)
 
-    def _make_room(self, username: str) -> None:
+    def _make_room(self, account: str) -> None:
         """
         Raises:
             TooManyRequests: all that are kept are still being answered.
         """
-        is_full = sum(name.username == username for name in self._recordings) >= MAX_OF_USER
-        is_full = is_full and not self._forget_oldest(username)
+        is_full = sum(name.account == account for name in self._recordings) >= MAX_OF_USER
+        is_full = is_full and not self._forget_oldest(account)
         if is_full or (len(self._recordings) >= MAX_ANSWERS and not self._forget_oldest()):
             raise TooManyRequests(
                 "Too many requests with an Idempotency-Key are being answered. Wait for one to end.",
@@ -179,10 +179,10 @@ class Repeats:
         if is_full:
             raise ApiError("The answer is too long to be kept for its Idempotency-Key. Ask for less, or send none.")
 
-    def _forget_oldest(self, username: str | None = None) -> bool:
+    def _forget_oldest(self, account: str | None = None) -> bool:
         """Whether there was one that has ended, of this user or of anybody."""
         for name, recording in self._recordings.items():
-            if recording.has_ended and username in (None, name.username):
+            if recording.has_ended and account in (None, name.account):
                 self._forget(name)
                 return True
         return False

@@ -34,8 +34,10 @@ class ModelRoute(HandRoute):
             caller = await authenticate_request(request)
             if HEADER not in request.headers:
                 return await _let_in(endpoint, request, caller)
-            repeats = (await get_context(request)).repeats
-            return await repeats.answer(request, caller.username, lambda again: _let_in(endpoint, again, caller))
+            context = await get_context(request)
+            # Of the account, not of its name alone: a later one of the same name is somebody else.
+            account = f"{caller.username} {(await context.users.get(caller.username)).created_at}"
+            return await context.repeats.answer(request, account, lambda again: _let_in(endpoint, again, caller))
 
         return handle
 

@@ -157,7 +157,7 @@ class VectorStores:
         if DOCUMENT_ID.fullmatch(file_id):
             return file_id
         if (found := await self._notes.document_of(store_id, file_id)) is None:
-            raise NotFound("There is no such file in this vector store.", param="file_id")
+            raise _not_found()
         return found
 
     async def _document_path(self, store_id: str, file_id: str) -> str:
@@ -179,17 +179,24 @@ class VectorStores:
 def collection_path(store_id: str) -> str:
     """Raises: NotFound: this is no id, and nothing that goes into an address."""
     if not STORE_ID.fullmatch(store_id):
-        raise NotFound("There is no such vector store. GET /v1/vector_stores lists yours.", param="vector_store_id")
+        raise _not_found()
     return f"{COLLECTIONS}/{store_id}"
 
 
 def document_path(store_id: str, document_id: str) -> str:
     """Raises: NotFound: as above."""
     if not DOCUMENT_ID.fullmatch(document_id):
-        raise NotFound("There is no such document.")
+        raise _not_found()
     return f"{collection_path(store_id)}/documents/{document_id}"
 
 
 def _as_of_v1(error: RelayedError) -> ApiError:
     """What is wrong with a request is a 400 for OpenAI's clients."""
+    if error.status == 404:
+        return _not_found()
     return BadRequest(error.message, param=error.param, code=error.code) if error.status == 422 else error
+
+
+def _not_found() -> NotFound:
+    """One answer whether the store or the file is missing: of a store of somebody else, it tells nothing."""
+    return NotFound("There is no such vector store, or no such file in it. GET /v1/vector_stores lists your stores.")

@@ -50,4 +50,5 @@ async def create_key(username: str, new: NewKey, context: Context) -> CreatedKey
 async def delete_user(username: str, context: Context) -> DeletedUser:
     """Remove an account with its keys, conversations and files."""
     user = await context.users.delete(username, delete_data=context.user_data.delete)
+    await context.authenticator.unlock(user.username)
     return DeletedUser(username=user.username)
