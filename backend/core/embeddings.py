@@ -5,8 +5,8 @@ import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from backend.core.documents.records import shown_model
 from backend.core.errors import BackendUnavailable, BadRequest, ModelNotFound
 from backend.core.llm.base import TextEmbedder
 from backend.core.llm.catalog import ModelCatalog, nobody_answers, shown_name
@@ -33,8 +33,8 @@ class Embeddings:
     def __init__(self, tools: ToolsApi, catalog: ModelCatalog, own_model: str) -> None:
         self._tools = tools
         self._catalog = catalog
-        self._own_model = Path(own_model).name if own_model.startswith("/") else own_model  # nobody is told of folders
-        self._own_names = STAND_INS | {own_model, own_model.rpartition("/")[2], f"sentence-transformers/{own_model}"}
+        self._own_model = shown_model(own_model)
+        self._own_names = STAND_INS | {own_model, self._own_model, f"sentence-transformers/{own_model}"}
 
     async def embed(
         self, username: str, texts: Sequence[str], *, model: str = "", dimensions: int | None = None

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.core.documents.records import Added, Collection, Document, Passage, Stats
+from backend.core.documents.records import Added, Collection, Document, Passage, Stats, shown_model
 
 MAX_QUERY = 100_000
 MAX_RESULTS = 50
@@ -74,7 +74,7 @@ class CollectionDetails(CollectionInfo):
             documents=stats.documents,
             chunks=stats.chunks,
             bytes=stats.bytes,
-            embedding_model=stats.model,
+            embedding_model=shown_model(stats.model),
             stale_documents=stats.stale_documents,
             changed_at=_moment(stats.changed_at),
         )

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from backend.api.routes.collections import find_documents_tool
 from backend.api.tools_deps import AnyCaller, Tools
+from backend.core.documents.records import shown_model
 from backend.models.embeddings import EmbeddedTexts, TextsToEmbed
 
 FEW = 8  # texts: more of them wait behind what others search for
@@ -18,7 +19,7 @@ async def embed_texts(wanted: TextsToEmbed, caller: AnyCaller, context: Tools) -
     embedder = (await find_documents_tool(context)).embedder
     embedded = await embedder.embed(wanted.texts, lane="query" if len(wanted.texts) <= FEW else "bulk")
     return EmbeddedTexts(
-        model=embedder.info.name,
+        model=shown_model(embedder.info.name),
         dimension=embedder.info.dimension,
         vectors=base64.b64encode(embedded.vectors.tobytes()).decode(),
         tokens=sum(embedded.tokens),

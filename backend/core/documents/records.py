@@ -24,6 +24,11 @@ class Collection:
         return username == self.owner or self.shared_with_all or username in self.shared_with
 
 
+def shown_model(name: str) -> str:
+    """The name of an embedding model for users: one that is a folder of this machine loses the folders above it."""
+    return name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".", "~")) else name
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """What a collection holds."""
