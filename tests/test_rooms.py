@@ -22,7 +22,20 @@ MAY_IMPORT = {
     "tools_server": {"config", "backend.api"},
     "create_user_direct": {"config", "backend.core", "backend.utils"},
 }
-HEAVY = {"faiss", "torch", "pandas", "numpy", "sentence_transformers", "xllamacpp"}
+HEAVY = {
+    "faiss",
+    "matplotlib",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "pptx",
+    "sentence_transformers",
+    "tantivy",
+    "tokenizers",
+    "torch",
+    "xllamacpp",
+}
 READERS = {"PIL", "lxml", "openpyxl", "pypdfium2"}  # what reads strangers' files has a process of its own
 
 
