@@ -110,7 +110,7 @@ def to_question(
         choices=wire.n or 1,
         attachments=tuple(attachments),
         files=_files(wire),
-        rag_collection=",".join(collection) if isinstance(collection, list) else collection,
+        rag_collection="\n".join(collection) if isinstance(collection, list) else collection,
     )
 
 

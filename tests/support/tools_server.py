@@ -51,7 +51,8 @@ async def running_tools(data_dir: Path, tools: Mapping[str, str] = TOYS, **chang
         for name in ("alice", "bob"):
             user = await main.users.create(name, "correct horse", "user")
             headers.append({"Authorization": f"Bearer {main.authenticator.make_token(user)}"})
-        app = create_tools_app(main.settings, tools)
+        # In a thread, since it reads prompts and loads tools: a server does so before its loop runs.
+        app = await asyncio.to_thread(create_tools_app, main.settings, tools)
         async with (
             running(app) as url,
             httpx.AsyncClient(base_url=url, timeout=30, headers=headers[0]) as alice,

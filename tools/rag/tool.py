@@ -1,12 +1,16 @@
 """The `rag` tool: what the user's documents say, and on which page."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from backend.core.contracts import ToolContext, ToolResult, ToolSpec, ToolStatus
+from backend.core.contracts import ToolContext, ToolFailure, ToolResult, ToolSpec, ToolStatus
 from backend.core.documents.reading import DocumentReaders
+from backend.core.documents.records import shown_model
+from backend.core.errors import NotFound
 from backend.core.prompts import load_prompt
+from backend.core.untrusted import shorten
 from config import Settings
 from tools.cited_answers import Source, answer_from, list_all
 
@@ -19,6 +23,7 @@ NAME = "rag"
 DEFAULT_RESULTS = 5
 NEIGHBOURS = 1  # chunks before and behind a passage that are read with it
 ANSWER_SHARE = 0.9  # of the call's time: then the passages are returned without an answer
+MAX_LISTED = 2_000  # characters
 NOTHING = "Nothing in the collection {names} has to do with this. Ask in other words, or say that it does not tell."
 
 
@@ -52,7 +57,7 @@ class Rag:
         await self.embedder.close()
 
     def status(self) -> ToolStatus:
-        model = self._settings.RAG_EMBEDDING_MODEL
+        model = shown_model(self._settings.RAG_EMBEDDING_MODEL)
         if self._missing:
             return ToolStatus(False, f"The embedding model {model} cannot be used.", self._missing)
         return ToolStatus(True, details={"embedding_model": model, "index": self._settings.RAG_INDEX_TYPE})
@@ -61,14 +66,7 @@ class Rag:
         until = asyncio.get_running_loop().time() + self._settings.DEFAULT_TOOL_TIMEOUT * ANSWER_SHARE
         refs = _collections_of(args, context)
         await context.progress(f"Searching {', '.join(refs)}", {})
-        passages = await self.collections.search(
-            context.username,
-            refs,
-            args.query,
-            limit=args.max_results or DEFAULT_RESULTS,
-            documents=args.documents or None,
-            around=0 if args.raw else NEIGHBOURS,
-        )
+        passages = await self._search(args, refs, context)
         data: dict[str, Any] = {
             "collections": refs,
             "sources": [_describe(number, passage) for number, passage in enumerate(passages, 1)],
@@ -82,16 +80,37 @@ class Rag:
         within_s = max(0.0, until - asyncio.get_running_loop().time())
         return await answer_from(sources, args.query, self._answer_prompt, data, context, tool=NAME, within_s=within_s)
 
+    async def _search(self, args: RagArgs, refs: Sequence[str], context: ToolContext) -> list[Passage]:
+        """
+        Raises:
+            ToolFailure: the model can do something about it.
+        """
+        try:
+            return await self.collections.search(
+                context.username,
+                refs,
+                args.query,
+                limit=args.max_results or DEFAULT_RESULTS,
+                documents=args.documents or None,
+                around=0 if args.raw else NEIGHBOURS,
+            )
+        except NotFound:
+            known = [one.name for one in await self.collections.list_all(context.username)]
+            listed = shorten(", ".join(known), MAX_LISTED) or "none yet"
+            wanted = " or ".join(map(repr, refs))
+            raise ToolFailure(f"There is no collection {wanted}. The user's collections: {listed}.") from None
+
 
 def _collections_of(args: RagArgs, context: ToolContext) -> list[str]:
-    """What the request names binds the model, which may otherwise choose among the user's collections."""
-    named = [part.strip() for part in (context.rag_collection or "").split(",")]
+    """What the request names, each in a line, binds the model, which may otherwise choose among the user's."""
+    named = [part.strip() for part in (context.rag_collection or "").splitlines()]
     return list(dict.fromkeys(filter(None, named))) or [args.collection or DEFAULT]
 
 
 def _describe(number: int, passage: Passage) -> dict[str, Any]:
     return {
         "number": number,
+        "id": passage.document_id,
         "document": passage.document,
         "page": passage.page,
         "last_page": passage.last_page,
@@ -102,7 +121,6 @@ def _describe(number: int, passage: Passage) -> dict[str, Any]:
         "title": _place(passage),
         "url": document_url(passage.collection_id, passage.document_id, passage.page),
         "collection_id": passage.collection_id,
-        "document_id": passage.document_id,
         "also_in": list(passage.also_in),
     }
 

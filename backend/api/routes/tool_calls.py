@@ -27,7 +27,7 @@ SessionHeader = Annotated[
     str | None, Header(alias="X-Session-ID", description="the session whose files the tool sees; none: a new one")
 ]
 CollectionHeader = Annotated[
-    str | None, Header(alias="X-RAG-Collection", description="what `rag` searches, URL-encoded, separated by commas")
+    str | None, Header(alias="X-RAG-Collection", description="what `rag` searches, URL-encoded, each in a line")
 ]
 ModelHeader = Annotated[
     str | None, Header(alias="X-LLM-Model", description="the model that works for the tool, URL-encoded")

@@ -89,4 +89,4 @@ def test_an_earlier_response_tells_the_session_and_the_way_through_it() -> None:
 
 def test_collections_are_the_vector_stores() -> None:
     made = question(tools=[{"type": "file_search", "vector_store_ids": ["a", "b"]}])
-    assert (made.rag_collection, made.available_tools) == ("a,b", ("rag",))
+    assert (made.rag_collection, made.available_tools) == ("a\nb", ("rag",))
