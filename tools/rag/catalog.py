@@ -18,12 +18,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from backend.core.documents.records import Collection
 from backend.core.errors import Conflict, Forbidden, NotFound, TooManyRequests, Unprocessable
 from backend.core.storage.user_data import rag_folder
 from backend.utils.paths import remove_tree
 
 from .database_file import LOCK_WAIT_S, as_ours
-from .records import Collection
 from .store import Store
 
 DEFAULT = "default"

@@ -20,7 +20,18 @@ from collections.abc import Collection as SomeOf
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from backend.core.documents.filters import Filter
 from backend.core.documents.reading import DocumentReaders
+from backend.core.documents.records import (
+    Added,
+    Attributes,
+    Collection,
+    Document,
+    Passage,
+    Progress,
+    Stats,
+    Verification,
+)
 from backend.core.errors import ApiError, NotFound, Unavailable, Unprocessable
 from backend.utils.clean_text import clean_text
 from config import Settings
@@ -28,11 +39,9 @@ from config import Settings
 from .catalog import DEFAULT as DEFAULT
 from .catalog import FILES, Catalog
 from .embedder import Embedder
-from .filters import Filter
 from .fused import join_chunks
 from .ingest import Ingest, ProgressListener, remove_leftovers
 from .inspection import measure, verify
-from .records import Added, Attributes, Collection, Document, Passage, Progress, Stats, Verification
 from .retrieval import MAX_QUERY, Query, retrieve
 from .shelf import Matches, OpenCollection, Shelf
 from .store import Store

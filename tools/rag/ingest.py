@@ -23,12 +23,12 @@ import numpy as np
 
 from backend.core.documents.document import Block, DocumentInfo, PageRead, Problem
 from backend.core.documents.reading import DocumentReaders
+from backend.core.documents.records import Added, Attributes, Document, Progress, Stage
 from backend.core.errors import ApiError, NotFound, StorageFailed, Unprocessable
 
 from .catalog import FILES
 from .chunking import Chunk, Chunker
 from .embedder import Embedder
-from .records import Added, Attributes, Document, Progress, Stage
 from .store import Store, digest_of
 from .threads import Threads
 from .tokens import TokenCounter

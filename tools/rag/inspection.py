@@ -1,8 +1,9 @@
 """Looks at a collection: how much is in it, and whether what is kept of it fits together. Blocks."""
 
+from backend.core.documents.records import Collection, Stats, Verification
+
 from .catalog import FILES
 from .ingest import remove_leftovers
-from .records import Collection, Stats, Verification
 from .shelf import OpenCollection
 
 

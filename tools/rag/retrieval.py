@@ -8,9 +8,10 @@ says in nearly the same words is only named. Blocks.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from backend.core.documents.records import Collection, Document, Passage
+
 from .embedder import Vectors
 from .fused import Fingerprint, Hit, fuse, join_chunks, merge, runs
-from .records import Collection, Document, Passage
 from .shelf import Matches, OpenCollection
 from .store import StoredChunk
 

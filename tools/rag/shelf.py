@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.core.documents.records import Document
 from backend.core.errors import ApiError, Conflict, StorageFailed, Unavailable
 
 from .dense import EXACT_BELOW, DenseIndex, IndexType, Scored, load_index
 from .embedder import ModelInfo, Vectors
 from .lexical import LexicalIndex
-from .records import Document
 from .store import Ids, Store
 
 MAX_OPEN = 64

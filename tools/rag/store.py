@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.core.documents.records import Attributes, Document
 from backend.core.errors import StorageFailed
 
 from .chunking import Chunk
 from .database_file import DatabaseFile, select_in
-from .records import Attributes, Document
 
 MAX_REMOVALS = 10_000  # that are remembered; an index that is older is made anew
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from backend.core.contracts import ToolContext, ToolFailure, ToolResult, ToolSpec, ToolStatus
 from backend.core.documents.reading import DocumentReaders
-from backend.core.documents.records import shown_model
+from backend.core.documents.records import Passage, shown_model
 from backend.core.errors import NotFound
 from backend.core.prompts import load_prompt
 from backend.core.untrusted import shorten
@@ -17,7 +17,6 @@ from tools.cited_answers import Source, answer_from, list_all
 from .args import RagArgs
 from .collections import DEFAULT, Collections
 from .embedder import Embedder, ModelMissing
-from .records import Passage
 
 NAME = "rag"
 DEFAULT_RESULTS = 5

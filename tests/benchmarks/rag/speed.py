@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from backend.core.documents.records import Document
 from tools.rag.chunking import Chunk
 from tools.rag.collections import Collections
-from tools.rag.records import Document
 
 SIZES = (1_000, 10_000, 100_000)
 CHUNKS_A_DOCUMENT = 100

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from backend.core.documents.records import Progress
 from backend.core.errors import NotFound, StorageFailed
 from tests.tools.rag.conftest import collections_over, opened_collections, opened_embedder
 from tools.rag.embedder import Embedder
-from tools.rag.records import Progress
 
 ROOT = Path(__file__).parents[3]
 OLD = "\n\n".join(f"The old harbour has {number} boats and a crane." for number in range(60))

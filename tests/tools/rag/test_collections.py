@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from backend.core.documents.filters import parse_filter
+from backend.core.documents.records import Progress
 from backend.core.errors import Conflict, Forbidden, NotFound, Unavailable, Unprocessable
 from tests.support.tiny_bert import make_tiny_bert
 from tests.tools.rag.conftest import opened_collections
 from tools.rag.collections import Collections
-from tools.rag.filters import parse_filter
-from tools.rag.records import Progress
 
 Write = Callable[[str, str], Path]
 HARBOUR = (

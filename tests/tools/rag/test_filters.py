@@ -1,7 +1,7 @@
 import pytest
 
+from backend.core.documents.filters import parse_filter
 from backend.core.errors import Unprocessable
-from tools.rag.filters import parse_filter
 
 DOCUMENT = {"year": 2024, "city": "Lima", "draft": False}
 
