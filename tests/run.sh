@@ -41,6 +41,8 @@ fi
 if ! command -v soffice >/dev/null; then
     printf 'LibreOffice is not installed: the tests that open slides with it are skipped.\n'
 fi
+printf '\n== Preparing clients that have environments of their own\n'
+"$PYTHON" -m tests.e2e.clients.installed # it says which cannot be had
 section "ruff check" "$PYTHON" -m ruff check .
 section "ruff format" "$PYTHON" -m ruff format --check .
 section "mypy" "$PYTHON" -m mypy "${sources[@]}"

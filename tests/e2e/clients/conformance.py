@@ -8,16 +8,19 @@ Each of its tests is a check. One that passes counts; one that is skipped or xfa
 is not supported, and its reason stands in the table. What never began (a client that cannot be had here) is not told.
 `conftest.py` hands the outcomes over, and they are kept in pytest's cache. The table for the README:
 
-    .venv/bin/python -m tests.e2e.clients.conformance
+    .venv/bin/python -m tests.e2e.clients.conformance                      shows it
+    .venv/bin/python -m tests.e2e.clients.conformance --write README.md    puts it between the two comments there
 """
 
 import json
+import re
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-KEPT_IN = Path(__file__).parents[3] / ".pytest_cache" / "d" / "conformance" / "clients.json"
+KEPT_IN = Path(__file__).parents[3] / ".pytest_cache" / "d" / "conformance"
+BEGIN, END = "<!-- conformance -->", "<!-- /conformance -->"
 Outcome = Literal["passed", "failed", "unsupported"]
 
 
@@ -45,16 +48,19 @@ class Record:
 
 
 class Conformance:
-    """The records of all clients. A run of some tests adds to what earlier runs found with the same versions."""
+    """The records of all clients. A run of some tests adds to what earlier runs found with the same versions.
+
+    Each client has a file of its own: several processes run tests at the same time.
+    """
 
     def __init__(self, kept_in: Path = KEPT_IN) -> None:
         self._kept_in = kept_in
         self._records: dict[str, Record] = {}
-        self._changed = False
-        if kept_in.exists():
-            for entry in json.loads(kept_in.read_text()):
-                client = Client(**entry["client"])
-                self._records[client.name] = Record(client, entry["checks"], entry["reasons"])
+        self._changed: set[str] = set()
+        for file in kept_in.glob("*.json"):
+            entry = json.loads(file.read_text())
+            client = Client(**entry["client"])
+            self._records[client.name] = Record(client, entry["checks"], entry["reasons"])
 
     def forget(self, client: Client) -> None:
         """All of its checks are about to be made again."""
@@ -69,12 +75,13 @@ class Conformance:
         record.reasons.pop(check, None)
         if outcome == "unsupported":
             record.reasons[check] = " ".join(reason.split()).replace("|", "/")
-        self._changed = True
+        self._changed.add(client.name)
 
     def save(self) -> None:
-        if self._changed:
-            self._kept_in.parent.mkdir(parents=True, exist_ok=True)
-            self._kept_in.write_text(json.dumps([asdict(record) for record in self._records.values()], indent=1))
+        self._kept_in.mkdir(parents=True, exist_ok=True)
+        for name in self._changed:
+            file = self._kept_in / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.json"
+            file.write_text(json.dumps(asdict(self._records[name]), indent=1))
 
     def table(self) -> str:
         head = [
@@ -85,5 +92,23 @@ class Conformance:
         return "\n".join([*head, *rows])
 
 
+def table_in(text: str) -> str:
+    """The table that stands between the two comments of a page."""
+    return text.partition(BEGIN)[2].partition(END)[0].strip()
+
+
+def write_table(page: Path, table: str) -> None:
+    text = page.read_text()
+    if BEGIN not in text or END not in text:
+        raise SystemExit(f"{page} has no {BEGIN} and {END}.")
+    page.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{table}\n{END}", text, flags=re.DOTALL))
+
+
 if __name__ == "__main__":
-    sys.stdout.write(Conformance().table() + "\n")
+    match sys.argv[1:]:
+        case ["--write", page]:
+            write_table(Path(page), Conformance().table())
+        case []:
+            sys.stdout.write(Conformance().table() + "\n")
+        case _:
+            sys.exit("usage: python -m tests.e2e.clients.conformance [--write PAGE]")
