@@ -22,6 +22,7 @@ from backend.api.sse import RunResponse
 from backend.api.status_lines import StatusLines
 from backend.api.turn_replies import finish, turn_headers
 from backend.core.turns import OpenTurn
+from backend.models.answers import ChatCompletion
 from backend.models.chat import ChatCompletionRequest
 
 router = APIRouter(tags=["chat"], route_class=ModelRoute)
@@ -37,7 +38,7 @@ REQUEST_BODY: dict[str, Any] = {
 @router.post(
     "/v1/chat/completions",
     openapi_extra=REQUEST_BODY,
-    responses={200: {"content": {"text/event-stream": {}}}},
+    responses={200: {"model": ChatCompletion, "content": {"text/event-stream": {}}}},
     dependencies=[Depends(signed_in)],
 )
 async def create_chat_completion(request: Request) -> Response:

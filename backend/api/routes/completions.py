@@ -23,6 +23,7 @@ from backend.core.errors import BadRequest, ContextOverflow
 from backend.core.events import Event
 from backend.core.llm.base import LLMRequest, Sampling
 from backend.core.turns import OpenTurn, Question
+from backend.models.answers import TextCompletion
 from backend.models.completions import MAX_PROMPTS, CompletionRequest
 
 router = APIRouter(tags=["completions"], route_class=ModelRoute)
@@ -38,7 +39,7 @@ REQUEST_BODY: dict[str, Any] = {
 @router.post(
     "/v1/completions",
     openapi_extra=REQUEST_BODY,
-    responses={200: {"content": {"text/event-stream": {}}}},
+    responses={200: {"model": TextCompletion, "content": {"text/event-stream": {}}}},
     dependencies=[Depends(signed_in)],
 )
 async def create_completion(request: Request) -> Response:

@@ -16,6 +16,7 @@ from backend.api.errors import JSONBytes, validation_error
 from backend.api.model_route import ModelRoute
 from backend.core.errors import BadRequest
 from backend.core.events import Usage
+from backend.models.answers import EmbeddingList
 from backend.models.embeddings import MAX_TEXT_CHARS, MAX_TEXTS, EmbeddingsRequest
 from backend.utils.clean_text import clean_text
 
@@ -29,7 +30,12 @@ REQUEST_BODY: dict[str, Any] = {
 }
 
 
-@router.post("/v1/embeddings", openapi_extra=REQUEST_BODY, dependencies=[Depends(signed_in)])
+@router.post(
+    "/v1/embeddings",
+    openapi_extra=REQUEST_BODY,
+    responses={200: {"model": EmbeddingList}},
+    dependencies=[Depends(signed_in)],
+)
 async def create_embeddings(request: Request) -> Response:
     """Turn a text or several into vectors. `truncated` lists the texts that were longer than the model reads."""
     caller = await authenticate_request(request)

@@ -8,18 +8,19 @@ from fastapi import APIRouter
 from backend.api.deps import Caller, Context
 from backend.core.errors import ModelNotFound
 from backend.core.llm.base import ModelInfo
+from backend.models.answers import ModelList, ModelObject
 
 router = APIRouter(tags=["models"])
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", response_model=ModelList)
 @router.get("/v1/models/", include_in_schema=False)  # as some chat UIs ask
 async def list_models(caller: Caller, context: Context) -> dict[str, Any]:
     """The models of all backends, also of one that is down at the moment, and the agents as models."""
     return {"object": "list", "data": [_model_object(model) for model in await _all_models(context)]}
 
 
-@router.get("/v1/models/{model_id:path}")
+@router.get("/v1/models/{model_id:path}", response_model=ModelObject)
 async def get_model(model_id: str, caller: Caller, context: Context) -> dict[str, Any]:
     """One model; its id may hold slashes and colons."""
     for model in await _all_models(context):

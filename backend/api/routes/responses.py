@@ -27,6 +27,7 @@ from backend.core.errors import ApiError, BadRequest, ContextOverflow, NotFound
 from backend.core.events import Event, HistoryTrimmed, RunFinished
 from backend.core.storage.responses import Responses, StoredResponse
 from backend.core.turns import OpenTurn
+from backend.models.answers import DeletedResponse, InputItems, ResponseObject
 from backend.models.responses import ResponseRequest
 from backend.utils.unique_ids import unique_hex
 
@@ -44,7 +45,7 @@ REQUEST_BODY: dict[str, Any] = {
 @models.post(
     "/v1/responses",
     openapi_extra=REQUEST_BODY,
-    responses={200: {"content": {"text/event-stream": {}}}},
+    responses={200: {"model": ResponseObject, "content": {"text/event-stream": {}}}},
     dependencies=[Depends(signed_in)],
 )
 async def create_response(request: Request) -> Response:
@@ -101,7 +102,7 @@ async def create_response(request: Request) -> Response:
 router.include_router(models)
 
 
-@router.get("/v1/responses/{response_id}")
+@router.get("/v1/responses/{response_id}", responses={200: {"model": ResponseObject}})
 async def retrieve_response(response_id: str, caller: Caller, context: Context, stream: bool = False) -> Response:
     """A response that was kept."""
     stored = await context.responses.find(caller.username, response_id)
@@ -110,7 +111,7 @@ async def retrieve_response(response_id: str, caller: Caller, context: Context, 
     return JSONBytes(stored.body)
 
 
-@router.delete("/v1/responses/{response_id}")
+@router.delete("/v1/responses/{response_id}", responses={200: {"model": DeletedResponse}})
 async def delete_response(response_id: str, caller: Caller, context: Context) -> Response:
     """Forget a response. The conversation that it belongs to stays in its session."""
     await context.responses.delete(caller.username, response_id)
@@ -124,7 +125,7 @@ async def cancel_response(response_id: str, caller: Caller, context: Context) ->
     raise BadRequest("Only background responses can be cancelled. To stop one, close the connection that it comes on.")
 
 
-@router.get("/v1/responses/{response_id}/input_items")
+@router.get("/v1/responses/{response_id}/input_items", responses={200: {"model": InputItems}})
 async def list_input_items(
     response_id: str,
     caller: Caller,

@@ -48,12 +48,16 @@ class City(BaseModel):
 
 @pytest.fixture
 def client(server: httpx.Client, token: str) -> OpenAI:
-    return OpenAI(base_url=f"{server.base_url}/v1", api_key=token, max_retries=0, timeout=60)
+    return OpenAI(
+        base_url=f"{server.base_url}/v1", api_key=token, max_retries=0, timeout=60, _strict_response_validation=True
+    )
 
 
 @pytest.fixture
 async def async_client(server: httpx.Client, token: str) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=f"{server.base_url}/v1", api_key=token, max_retries=0, timeout=60) as client:
+    async with AsyncOpenAI(
+        base_url=f"{server.base_url}/v1", api_key=token, max_retries=0, timeout=60, _strict_response_validation=True
+    ) as client:
         yield client
 
 

@@ -42,13 +42,17 @@ class City(BaseModel):
 
 @pytest.fixture
 def client(server: httpx.Client, token: str) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{server.base_url}/v1", api_key=token, max_retries=0, timeout=60) as client:
+    with OpenAI(
+        base_url=f"{server.base_url}/v1", api_key=token, max_retries=0, timeout=60, _strict_response_validation=True
+    ) as client:
         yield client
 
 
 @pytest.fixture
 async def async_client(server: httpx.Client, token: str) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=f"{server.base_url}/v1", api_key=token, max_retries=0, timeout=60) as client:
+    async with AsyncOpenAI(
+        base_url=f"{server.base_url}/v1", api_key=token, max_retries=0, timeout=60, _strict_response_validation=True
+    ) as client:
         yield client
 
 
@@ -156,6 +160,7 @@ def test_a_text_goes_on(client: OpenAI, model: str) -> None:
 
 
 async def test_texts_go_on_in_a_stream(async_client: AsyncOpenAI, model: str) -> None:
+    async_client._strict_response_validation = False  # its type knows no null as finish reason; the wire has it
     stream = await async_client.completions.create(model=model, prompt=["one", "two"], n=2, echo=True, stream=True)
     texts = ["", "", "", ""]
     async for chunk in stream:
