@@ -74,7 +74,7 @@ class Conformance:
         record.checks[check] = outcome
         record.reasons.pop(check, None)
         if outcome == "unsupported":
-            record.reasons[check] = " ".join(reason.split()).replace("|", "/")
+            record.reasons[check] = " ".join(reason.split()).replace("|", "/").rstrip(".")
         self._changed.add(client.name)
 
     def save(self) -> None:

@@ -15,7 +15,8 @@ from tests.e2e.clients.model import LLAMACPP_MODEL, OLLAMA_MODEL, PLAIN_MODEL
 CLIENT = Client(
     "langchain-openai",
     version("langchain-openai"),
-    f"the standard tests for chat models of langchain-tests {version('langchain-tests')}",
+    f"the standard tests for chat models of langchain-tests {version('langchain-tests')}, but for "
+    "three that need the internet",
 )
 
 NOT_HERE = {
