@@ -7,6 +7,7 @@ store, or not at all, and the error says why.
 
 import asyncio
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -64,16 +65,30 @@ class VectorStores:
         found = CollectionList.model_validate(await self._send(username, "GET", COLLECTIONS)).collections
         return [one.id for one in sorted(found, key=lambda one: (one.created_at, one.id))]
 
-    async def describe(self, username: str, store_ids: list[str], *, failed: int = 0) -> list[VectorStoreObject]:
-        paths = [collection_path(store_id) for store_id in store_ids]
-        answers = await asyncio.gather(*(self._send(username, "GET", path) for path in paths))
-        metadata = await self._notes.metadata(store_ids)
-        found = [CollectionDetails.model_validate(answer) for answer in answers]
-        return [VectorStoreObject.of(one, dict(metadata.get(one.id, {})), failed=failed) for one in found]
+    async def describe(self, username: str, store_id: str, *, failed: int = 0) -> VectorStoreObject:
+        """
+        Args:
+            failed: files that could just now not be read into it.
+        """
+        collection = CollectionDetails.model_validate(await self._send(username, "GET", collection_path(store_id)))
+        metadata = await self._notes.metadata(store_id)
+        return VectorStoreObject.of(collection, metadata, failed=failed)
+
+    async def describe_all(self, username: str, store_ids: Sequence[str]) -> list[VectorStoreObject]:
+        """Those of the stores that are still there."""
+
+        async def describe(store_id: str) -> VectorStoreObject | None:
+            try:
+                return await self.describe(username, store_id)
+            except NotFound:  # deleted since it was listed
+                return None
+
+        return [one for one in await asyncio.gather(*map(describe, store_ids)) if one]
 
     async def change(self, username: str, store_id: str, name: str | None, metadata: dict[str, str] | None) -> None:
         change = {} if name is None else {"name": name}
-        await self._send(username, "PATCH", collection_path(store_id), change)  # also where nothing but we know changes
+        # Asked also where the metadata alone changes: it knows who may.
+        await self._send(username, "PATCH", collection_path(store_id), change)
         if metadata is not None:
             await self._notes.set_metadata(username, store_id, metadata)
 

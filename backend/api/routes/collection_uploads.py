@@ -5,6 +5,7 @@ stream = (progress* file)* (result | error)      each an SSE event of that name,
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
+from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
@@ -31,6 +32,25 @@ UPLOAD_TIMEOUT_S = 600.0
 MAX_FILES = 100
 MAX_FIELDS = 20
 ATTRIBUTES = TypeAdapter(dict[str, str | float | bool])
+
+FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["files"],
+                    "properties": {
+                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "collection": {"type": "string", "description": "name or id; made, if there is none"},
+                        "attributes": {"type": "string", "description": "a JSON object"},
+                    },
+                }
+            }
+        },
+    }
+}
 
 router = APIRouter(prefix="/api/tools/rag", tags=["documents"])
 
@@ -59,7 +79,9 @@ async def reindex_collection(
     return await _reply(request, context, collection, work())
 
 
-@router.post("/upload", responses={200: {"model": UploadResult, "content": {"text/event-stream": {}}}})
+@router.post(
+    "/upload", openapi_extra=FORM, responses={200: {"model": UploadResult, "content": {"text/event-stream": {}}}}
+)
 async def upload_documents(request: Request, caller: AnyCaller, context: Tools, collections: Collections) -> Response:
     """Read files (form field `files`) into a `collection`, each in place of the document of its name.
 

@@ -93,7 +93,7 @@ async def add_batch(
     wanted = batch.wanted()
     if not wanted:
         raise BadRequest("Name the files in file_ids or in files.", param="file_ids")
-    await context.vector_stores.describe(caller.username, [store_id])  # for its 404, before files are counted as failed
+    await context.vector_stores.describe(caller.username, store_id)  # for its 404, before files are counted as failed
     async with stop_on_disconnect(request.receive):
         failed = await add_files(context, caller, store_id, wanted)
     completed = len(wanted) - failed
@@ -102,7 +102,7 @@ async def add_batch(
 
 @router.get("/file_batches/{batch_id}")
 async def show_batch(store_id: str, batch_id: str, caller: Caller, context: Context) -> FileBatchObject:
-    await context.vector_stores.describe(caller.username, [store_id])
+    await context.vector_stores.describe(caller.username, store_id)
     return _batch(store_id, batch_id)
 
 

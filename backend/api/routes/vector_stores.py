@@ -32,7 +32,7 @@ async def create_vector_store(
     store_id = await stores.create(caller.username, new.name, new.metadata or {})
     async with stop_on_disconnect(request.receive):
         failed = await add_files(context, caller, store_id, [NewStoreFile(file_id=one) for one in new.file_ids])
-    return (await stores.describe(caller.username, [store_id], failed=failed))[0]
+    return await stores.describe(caller.username, store_id, failed=failed)
 
 
 @router.get("")
@@ -52,13 +52,13 @@ async def list_vector_stores(
         ids = ids[_place(ids, after, "after") + 1 :]
     if before is not None:
         ids = ids[: _place(ids, before, "before")][-limit:]
-    page = await context.vector_stores.describe(caller.username, ids[:limit])
+    page = await context.vector_stores.describe_all(caller.username, ids[:limit])
     return VectorStorePage.of(page, has_more=len(ids) > limit)
 
 
 @router.get("/{store_id}")
 async def show_vector_store(store_id: str, caller: Caller, context: Context) -> VectorStoreObject:
-    return (await context.vector_stores.describe(caller.username, [store_id]))[0]
+    return await context.vector_stores.describe(caller.username, store_id)
 
 
 @router.post("/{store_id}")
@@ -67,7 +67,7 @@ async def change_vector_store(
 ) -> VectorStoreObject:
     _refuse_expiry(change.expires_after)
     await context.vector_stores.change(caller.username, store_id, change.name, change.metadata)
-    return (await context.vector_stores.describe(caller.username, [store_id]))[0]
+    return await context.vector_stores.describe(caller.username, store_id)
 
 
 @router.delete("/{store_id}")

@@ -11,20 +11,18 @@ from sqlalchemy import Connection, Executable, delete, exc, insert, select
 
 from backend.core.storage.database import Database, vector_store_files, vector_stores
 
-Metadata = Mapping[str, str]
-
 
 class VectorStoreNotes:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def metadata(self, ids: Sequence[str]) -> dict[str, Metadata]:
-        """The metadata of those stores that have some."""
-        query = select(vector_stores.c.id, vector_stores.c.metadata).where(vector_stores.c.id.in_(ids))
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
-        return {store_id: orjson.loads(metadata) for store_id, metadata in rows}
+    async def metadata(self, store_id: str) -> dict[str, str]:
+        query = select(vector_stores.c.metadata).where(vector_stores.c.id == store_id)
+        found = await self._database.read(lambda connection: connection.execute(query).scalar())
+        metadata: dict[str, str] = orjson.loads(found) if found else {}
+        return metadata
 
-    async def set_metadata(self, username: str, store_id: str, metadata: Metadata) -> None:
+    async def set_metadata(self, username: str, store_id: str, metadata: Mapping[str, str]) -> None:
         old = delete(vector_stores).where(vector_stores.c.id == store_id)
         row = {"id": store_id, "username": username, "metadata": orjson.dumps(metadata).decode()}
         new = insert(vector_stores).values(row)
