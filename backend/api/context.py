@@ -18,14 +18,14 @@ from backend.core.documents.reading import DocumentReaders
 from backend.core.embeddings import Embeddings
 from backend.core.forwarded_users import ForwardedUsers
 from backend.core.identity import Authenticator, open_accounts, open_authenticator
-from backend.core.limits import RateLimits
+from backend.core.limits import RateLimits, default_allowance
 from backend.core.llm.call_log import PromptLog
 from backend.core.llm.catalog import ModelCatalog
 from backend.core.llm.client_tools import ClientTools
 from backend.core.llm.fitting import Fitted
 from backend.core.llm.model_chain import open_model_chain
 from backend.core.runs import Runs
-from backend.core.storage.allowances import Allowance, UserAllowances
+from backend.core.storage.allowances import UserAllowances
 from backend.core.storage.api_keys import ApiKeys
 from backend.core.storage.database import Database
 from backend.core.storage.drafts import Drafts
@@ -117,7 +117,7 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             allowances=accounts.allowances,
             authenticator=authenticator,
             forwarded_users=ForwardedUsers(database, accounts),
-            limits=RateLimits(usage, _default_allowance(settings)),
+            limits=RateLimits(usage, default_allowance(settings)),
             usage=usage,
             repeats=repeats,
             sessions=sessions,
@@ -146,10 +146,6 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
             vector_stores=VectorStores(tools_api, files, VectorStoreNotes(database)),
             started_at=time.monotonic(),
         )
-
-
-def _default_allowance(settings: Settings) -> Allowance:
-    return Allowance(settings.USER_REQUESTS_PER_MINUTE, settings.USER_TOKENS_PER_DAY, settings.USER_CONCURRENT_REQUESTS)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -33,16 +33,21 @@ class ModelRoute(HandRoute):
         async def handle(request: Request) -> Response:
             caller = await authenticate_request(request)
             if HEADER not in request.headers:
-                return await _let_in(endpoint, request, caller)
+                return await let_in(endpoint, request, caller)
             context = await get_context(request)
             # Of the account, not of its name alone: a later one of the same name is somebody else.
             account = f"{caller.username} {(await context.users.get(caller.username)).created_at}"
-            return await context.repeats.answer(request, account, lambda again: _let_in(endpoint, again, caller))
+            return await context.repeats.answer(request, account, lambda again: let_in(endpoint, again, caller))
 
         return handle
 
 
-async def _let_in(endpoint: EndpointCall, request: Request, caller: Principal) -> Response:
+async def let_in(endpoint: EndpointCall, request: Request, caller: Principal) -> Response:
+    """What `endpoint` answers, if the caller's limits allow it.
+
+    Raises:
+        TooManyRequests, QuotaExceeded
+    """
     asker_var.set(Asker(caller.username, caller.key_id))
     limits = (await get_context(request)).limits
     bounds = limits.bounds(caller)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from backend.api.tool_metrics import ToolMetrics
 from backend.core.identity import Authenticator, open_accounts, open_authenticator
+from backend.core.limits import RateLimits, default_allowance
 from backend.core.llm.base import ModelStream
 from backend.core.llm.model_chain import open_model_chain
 from backend.core.storage.database import Database
@@ -32,6 +33,7 @@ class ToolsContext:
     llm: ModelStream
     toolbox: Toolbox
     runs: ToolRuns
+    limits: RateLimits  # of users' own calls; what the main API calls for has been let in there
     started_at: float  # time.monotonic() seconds
 
 
@@ -63,5 +65,6 @@ async def open_tools_context(settings: Settings, metrics: ToolMetrics, toolbox: 
             llm=models.llm,
             toolbox=toolbox,
             runs=runs,
+            limits=RateLimits(usage, default_allowance(settings)),
             started_at=time.monotonic(),
         )

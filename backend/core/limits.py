@@ -28,6 +28,7 @@ from backend.core.identity import Principal
 from backend.core.storage.allowances import UNSET, Allowance
 from backend.core.storage.usage import Subject
 from backend.core.usage import UsageLedger
+from config import Settings
 
 DAY_S = 86_400
 BUSY_RETRY_S = 1.0
@@ -49,6 +50,11 @@ class Standing:
                 f"x-ratelimit-remaining-{what}": str(remaining),
                 f"x-ratelimit-reset-{what}": format_duration(reset_s),
             }
+
+
+def default_allowance(settings: Settings) -> Allowance:
+    """What a user may use for whom no admin has set anything."""
+    return Allowance(settings.USER_REQUESTS_PER_MINUTE, settings.USER_TOKENS_PER_DAY, settings.USER_CONCURRENT_REQUESTS)
 
 
 class Bound(NamedTuple):

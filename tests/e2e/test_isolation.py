@@ -7,7 +7,7 @@ import asyncio
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
+from backend.api.app import create_app
+from backend.api.tools_app import create_tools_app
 from tests.support.agents import CHAT, NativeModel, RunningAgents, running_agents
 from tests.support.tiny_bert import make_tiny_bert
 
@@ -113,6 +115,9 @@ BODIES = (
     "POST /api/tools/toy",
     "POST /api/tools/ppt_maker",
 )
+# In no description: what the main API asks the tools API for, and what explains the routes.
+HIDDEN = {"POST /api/tools/rag/embeddings": "tools", "POST /api/tools/{name}": "tools", "GET /v1/models/": "main"}
+PAGES = ("/openapi.json", "/docs", "/docs/oauth2-redirect")
 FOR_ALL = ("POST /api/auth/signup", "POST /api/auth/login", "GET /health", "GET /ready", "GET /metrics")
 
 
@@ -138,6 +143,14 @@ def fill(path: str, ids: dict[str, str]) -> str:
 
 def filled(body: Any, ids: dict[str, str]) -> Any:
     return None if body is None else json.loads(json.dumps(body).replace("{own_file}", ids.get("own_file", "")))
+
+
+def routes_of(router: Any) -> Iterator[Any]:
+    for route in router.routes:
+        if included := getattr(route, "original_router", None):
+            yield from routes_of(included)
+        else:
+            yield route
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +252,14 @@ async def snapshot(servers: Servers, ids: dict[str, str]) -> dict[str, tuple[int
 async def test_every_route_of_both_servers_is_known_here(servers: Servers) -> None:
     known = {*OWNED, *ADMINS, *LISTS, *BODIES, *FOR_ALL}
     assert set(servers.operations) == known
+    settings = servers.agents.main.settings
+    apps = [create_app(settings), await asyncio.to_thread(create_tools_app, settings, TOOLS)]
+    hidden = [route for app in apps for route in routes_of(app.router) if not route.include_in_schema]
+    assert {route.path for route in hidden} == {*PAGES, *(operation.split(" ")[1] for operation in HIDDEN)}
+    for operation, server in HIDDEN.items():
+        for stranger in (servers.nobody, servers.dead_key):
+            method, path = operation.split(" ")
+            assert (await stranger[server].request(method, path)).status_code == 401, operation
 
 
 async def test_ids_of_others_lead_nowhere_and_change_nothing(servers: Servers) -> None:

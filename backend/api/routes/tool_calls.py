@@ -12,6 +12,7 @@ from starlette.responses import Response
 from backend.api.bodies import read_json_object
 from backend.api.disconnects import stop_on_disconnect
 from backend.api.errors import validation_error
+from backend.api.model_route import let_in
 from backend.api.sse import RunResponse
 from backend.api.tool_results import encode_result, error_frame, progress_frame, result_frame
 from backend.api.tools_context import ToolsContext
@@ -66,34 +67,51 @@ def _endpoint(tool: LoadedTool) -> Callable[..., Awaitable[Response]]:
         rag_collection: CollectionHeader = None,
         model: ModelHeader = None,
     ) -> Response:
-        args = _parse_args(tool, await read_json_object(request, optional=True))
-        tool.check_not_off()  # before a session is made for nothing
-        session_id = await _enter_session(caller, session_id, tool, context)
-        tool_context = ToolContext(
-            username=caller.principal.username,
-            session_id=session_id,
-            request_id=request.state.request_id,
-            workspace=await context.sessions.scratch(session_id),
-            rag_collection=unquote(rag_collection) if rag_collection else None,
-            llm=context.llm,
-            model=context.settings.TOOL_MODELS.get(tool.spec.name) or unquote(model or "default"),
-        )
-        run = context.runs.run(tool, args, tool_context)
-        headers = {"X-Session-ID": session_id}
-        if "text/event-stream" in request.headers.get("accept", ""):
-            return RunResponse(
-                _frames(run),
-                lambda: headers,
-                keepalive_s=context.settings.SSE_KEEPALIVE_S,
-                stall_s=context.settings.CLIENT_STALL_TIMEOUT_S,
-                open_streams=context.metrics.open_streams,
-                encode_error=error_frame,
-            )
-        async with stop_on_disconnect(request.receive):
-            result = await _finish(run)
-        return Response(encode_result(result), media_type="application/json", headers=headers)
+        async def answer(request: Request) -> Response:
+            return await _call(tool, request, caller, context, session_id, rag_collection, model)
+
+        if caller.session_id:  # the main API has let the question in that this belongs to
+            return await answer(request)
+        return await let_in(answer, request, caller.principal)
 
     return call_tool
+
+
+async def _call(
+    tool: LoadedTool,
+    request: Request,
+    caller: ToolCaller,
+    context: ToolsContext,
+    session_id: str | None,
+    rag_collection: str | None,
+    model: str | None,
+) -> Response:
+    args = _parse_args(tool, await read_json_object(request, optional=True))
+    tool.check_not_off()  # before a session is made for nothing
+    session_id = await _enter_session(caller, session_id, tool, context)
+    tool_context = ToolContext(
+        username=caller.principal.username,
+        session_id=session_id,
+        request_id=request.state.request_id,
+        workspace=await context.sessions.scratch(session_id),
+        rag_collection=unquote(rag_collection) if rag_collection else None,
+        llm=context.llm,
+        model=context.settings.TOOL_MODELS.get(tool.spec.name) or unquote(model or "default"),
+    )
+    run = context.runs.run(tool, args, tool_context)
+    headers = {"X-Session-ID": session_id}
+    if "text/event-stream" in request.headers.get("accept", ""):
+        return RunResponse(
+            _frames(run),
+            lambda: headers,
+            keepalive_s=context.settings.SSE_KEEPALIVE_S,
+            stall_s=context.settings.CLIENT_STALL_TIMEOUT_S,
+            open_streams=context.metrics.open_streams,
+            encode_error=error_frame,
+        )
+    async with stop_on_disconnect(request.receive):
+        result = await _finish(run)
+    return Response(encode_result(result), media_type="application/json", headers=headers)
 
 
 def _parse_args(tool: LoadedTool, fields: dict[str, Any]) -> Any:
