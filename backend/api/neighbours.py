@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from jose import JOSEError, jwk, jws
 from jose.backends.base import Key
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from backend.core.errors import Unauthorized
 from backend.core.forwarded_users import ForwardedIdentity
@@ -46,7 +46,7 @@ class _UserClaims(BaseModel):
 
     sub: Annotated[str, StringConstraints(min_length=1, max_length=256)]
     iss: Literal["open-webui"]
-    exp: float
+    exp: Annotated[float, Field(allow_inf_nan=False)]  # not a number would never be over
     email: str | None = None
     name: str | None = None
 

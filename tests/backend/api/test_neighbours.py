@@ -142,6 +142,8 @@ async def test_with_a_secret_only_what_is_signed_with_it_is_believed(tmp_path: P
             signed(iss=None),
             signed(exp=time.time() - 60),
             signed(exp=None),
+            signed(exp="NaN"),
+            signed(exp="inf"),
             signed(sub=""),
             signed(sub=None),
             {"X-OpenWebUI-User-Jwt": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1LTEifQ."},
