@@ -188,7 +188,8 @@ class VectorStores:
         try:
             return await self._tools.send(username, method, path, json=body, data=data, timeout_s=timeout_s)
         except RelayedError as error:
-            raise _as_of_v1(error) from None
+            about_a_store = path.startswith(f"{COLLECTIONS}/")  # otherwise there is no tool for documents
+            raise (_not_found() if error.status == 404 and about_a_store else _as_of_v1(error)) from None
 
 
 def collection_path(store_id: str) -> str:
@@ -207,8 +208,6 @@ def document_path(store_id: str, document_id: str) -> str:
 
 def _as_of_v1(error: RelayedError) -> ApiError:
     """What is wrong with a request is a 400 for OpenAI's clients."""
-    if error.status == 404:
-        return _not_found()
     return BadRequest(error.message, param=error.param, code=error.code) if error.status == 422 else error
 
 

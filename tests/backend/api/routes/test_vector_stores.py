@@ -262,3 +262,13 @@ async def test_a_document_comes_as_it_was_handed_in_whole_or_in_parts(
     assert (await server.bob.get(path)).status_code == 404
     assert (await server.alice.get(f"/api/documents/{store.id}/..%2F..")).status_code == 404
     assert (await server.alice.get(f"/api/documents/default/{document.id}")).status_code == 404
+
+
+async def test_a_server_without_documents_says_so(tmp_path: Path) -> None:
+    async with NativeModel() as model, running_agents(tmp_path, model) as running:
+        for answer in (
+            await running.alice.get("/v1/vector_stores"),
+            await running.alice.post("/v1/vector_stores", json={}),
+        ):
+            assert answer.status_code == 404
+            assert "tool" in answer.json()["error"]["message"]
