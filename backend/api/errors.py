@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from backend.core.errors import ApiError, BadRequest, NotFound, Unprocessable
 
@@ -62,6 +63,15 @@ def _names_a_type(part: object) -> bool:
     return isinstance(part, str) and (part in {"str", "dict", "int"} or "[" in part or part[:1].isupper())
 
 
+def _allowed_methods(request: Request) -> list[str]:
+    """Starlette names those of one route alone, though several routes share an address."""
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+
+
 def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> Response:
@@ -85,6 +95,8 @@ def install_error_handlers(app: FastAPI) -> None:
         # Starlette's own: unknown routes, wrong methods, bodies that do not parse.
         if error.status_code == 404:
             return error_response(NotFound(f"There is no {request.method} route at this address. See /docs."))
+        if error.status_code == 405:
+            error.headers = {"Allow": ", ".join(_allowed_methods(request))}
         ours = ApiError(str(error.detail) if error.status_code < 500 else "The server failed.")
         kind = STATUS_TYPES.get(error.status_code, "server_error")
         body = {"error": {**ours.body()["error"], "type": kind}}

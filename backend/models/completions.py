@@ -2,21 +2,27 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from backend.models.chat import Penalty, Probability, StreamOptions, Temperature, TokenLimit
 
 MAX_PROMPTS = 16
 MAX_COPIES = 8
 MAX_LOGPROBS = 20
+_PROMPTS = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_PROMPTS},
+    ]
+}
 
 
 class CompletionRequest(BaseModel):
-    """OpenAI's fields. `prompt` may be anything here: what cannot be done is told in a sentence."""
+    """OpenAI's fields. `prompt` is only described here: what cannot be done is told in a sentence."""
 
     model_config = ConfigDict(extra="ignore")
 
-    prompt: Any
+    prompt: Annotated[Any, WithJsonSchema(_PROMPTS)]
     model: Annotated[str | None, Field(max_length=256)] = None
     suffix: str | None = None
     echo: bool | None = None

@@ -2,16 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 MAX_TEXTS = 2048
 MAX_TEXT_CHARS = 1_000_000
 
 
+_TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARS}
+_TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MAX_TEXTS}]}
+
+
 class EmbeddingsRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    input: Any  # a text or a list of texts; lists of tokens are refused with a message of their own
+    # What it is meant to be is only described: lists of tokens are refused with a message of their own.
+    input: Annotated[Any, WithJsonSchema(_TEXTS)]
     model: Annotated[str | None, Field(max_length=256)] = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int | None, Field(ge=1, le=100_000)] = None

@@ -102,6 +102,11 @@ def test_a_stranger_is_told_how_to_sign_in(server: httpx.Client) -> None:
     assert '"authentication_error"' in body
 
 
+def test_a_wrong_method_is_told_which_there_are(server: httpx.Client) -> None:
+    _, body = curl(server, "/v1/files/file-none", "-i", "-X", "PUT")
+    assert "allow: get, delete" in body.lower()
+
+
 def test_the_real_engine(engine: httpx.Client) -> None:
     status, body = post(engine, "/v1/chat/completions", {**QUESTION, "max_tokens": 8})
     assert status == 200
