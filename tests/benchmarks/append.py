@@ -20,8 +20,9 @@ from sqlalchemy import insert
 
 from backend.core.messages import Message
 from backend.core.storage.conversations import Conversation, StoredMessage
-from backend.core.storage.database import Database, users
+from backend.core.storage.database import Database
 from backend.core.storage.sessions import Sessions, new_session_id
+from backend.core.storage.tables import users
 
 LENGTHS = (10, 1_000, 10_000, 100_000)
 WINDOW = 20

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
-from backend.core.storage.database import Database, key_options, user_limits
+from backend.core.storage.database import Database
+from backend.core.storage.tables import key_options, user_limits
 from backend.core.storage.users import get_user
 from backend.utils.shared_stamp import SharedStamp
 

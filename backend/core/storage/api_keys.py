@@ -15,7 +15,8 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from backend.core.errors import Conflict, NotFound
 from backend.core.storage.allowances import PLAIN_KEY, KeyOptions, find_key_options, insert_key_options
-from backend.core.storage.database import Database, api_keys, users
+from backend.core.storage.database import Database
+from backend.core.storage.tables import api_keys, users
 from backend.core.storage.users import Role
 from backend.utils.shared_stamp import SharedStamp
 

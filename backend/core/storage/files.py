@@ -19,8 +19,9 @@ from typing import Any, BinaryIO, Literal
 from sqlalchemy import Connection, Row, delete, exc, func, insert, or_, select, tuple_
 
 from backend.core.errors import BadRequest, NotFound, PayloadTooLarge, StorageFailed
-from backend.core.storage.database import Database, files
+from backend.core.storage.database import Database
 from backend.core.storage.drafts import Drafts
+from backend.core.storage.tables import files
 from backend.utils.unique_ids import unique_hex
 
 MAX_FILES_PER_USER = 10_000

@@ -8,7 +8,7 @@ import time
 from sqlalchemy import Connection, func, insert, select
 
 from backend.core.errors import Forbidden
-from backend.core.storage.database import forwarded_users, users
+from backend.core.storage.tables import forwarded_users, users
 from backend.core.storage.users import User, find_user
 
 MAX_PER_ISSUER = 10_000

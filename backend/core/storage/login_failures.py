@@ -16,7 +16,8 @@ import time
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from backend.core.storage.database import Database, login_failures
+from backend.core.storage.database import Database
+from backend.core.storage.tables import login_failures
 
 WIDE_FACTOR = 10
 

@@ -15,8 +15,9 @@ from sqlalchemy import Connection, bindparam, delete, exc, insert, select
 
 from backend.core.errors import NotFound
 from backend.core.storage.conversation_format import dump
-from backend.core.storage.database import Database, responses
+from backend.core.storage.database import Database
 from backend.core.storage.spans import Spans
+from backend.core.storage.tables import responses
 
 MAX_RESPONSES = 1_000
 MAX_INPUT_BYTES = 2**20

@@ -15,8 +15,9 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from backend.core.errors import ApiError
-from backend.core.storage.database import Database, sessions
+from backend.core.storage.database import Database
 from backend.core.storage.session_index import SESSION_ID
+from backend.core.storage.tables import sessions
 from backend.utils.paths import remove_tree
 
 AGE_S = 86_400.0

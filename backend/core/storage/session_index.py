@@ -13,7 +13,8 @@ from sqlalchemy import Row as ResultRow
 from sqlalchemy import bindparam, delete, literal, select, text, tuple_, update
 
 from backend.core.errors import BadRequest, NotFound
-from backend.core.storage.database import Database, Row, session_prefixes, sessions
+from backend.core.storage.database import Database, Row
+from backend.core.storage.tables import session_prefixes, sessions
 
 SESSION_ID = re.compile(r"sess_[0-9a-f]{32}")
 KEPT_PREFIXES = 400  # how many messages back from the newest a client may go on from

@@ -16,8 +16,9 @@ from sqlalchemy import Connection, select
 from backend.core.errors import ApiError
 from backend.core.storage.conversation_format import from_iso
 from backend.core.storage.conversations import Conversation
-from backend.core.storage.database import Database, sessions, users
+from backend.core.storage.database import Database
 from backend.core.storage.session_index import SESSION_ID, SessionRecord, append_row, insert_row
+from backend.core.storage.tables import sessions, users
 from backend.core.storage.titles import make_title
 
 SLACK_S = 1.0  # how much a file may be newer than its row

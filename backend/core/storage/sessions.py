@@ -123,6 +123,7 @@ class Sessions:
             raise
         except exc.IntegrityError:
             await self._run(conversation.delete)
+            await self._run(lambda: remove_tree(safe_join(self._scratch, session_id)))  # what came with the question
             raise NotFound("This account has been deleted.") from None
 
     async def append(

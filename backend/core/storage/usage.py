@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
-from backend.core.storage.database import Database, Row, api_keys, token_usage
+from backend.core.storage.database import Database, Row
+from backend.core.storage.tables import api_keys, token_usage
 
 Group = Literal["day", "user", "model", "agent", "key"]
 

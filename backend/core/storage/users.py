@@ -16,7 +16,8 @@ from typing import Any, Literal
 from sqlalchemy import Connection, delete, exc, func, insert, select, update
 
 from backend.core.errors import Conflict, NotFound, Unprocessable
-from backend.core.storage.database import Database, users
+from backend.core.storage.database import Database
+from backend.core.storage.tables import users
 from backend.utils.passwords import Passwords
 from backend.utils.shared_stamp import SharedStamp
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import orjson
 from sqlalchemy import Connection, Executable, delete, exc, insert, select
 
-from backend.core.storage.database import Database, vector_store_files, vector_stores
+from backend.core.storage.database import Database
+from backend.core.storage.tables import vector_store_files, vector_stores
 
 
 class VectorStoreNotes:

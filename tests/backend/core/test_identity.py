@@ -12,7 +12,7 @@ from sqlalchemy import event
 from backend.core import identity as module
 from backend.core.errors import ApiError, Forbidden, TooManyRequests, Unauthorized
 from backend.core.identity import Principal, ToolCaller
-from backend.core.storage.database import users
+from backend.core.storage.tables import users
 from backend.utils.shared_stamp import REREAD_S
 from tests.support.accounts import SECRET, OpenedAccounts, opened_accounts
 

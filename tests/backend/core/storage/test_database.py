@@ -12,7 +12,8 @@ from sqlalchemy import exc, func, insert, select
 
 from backend.core.errors import StorageFailed, Unavailable
 from backend.core.storage import database as module
-from backend.core.storage.database import Database, login_failures, sessions, users
+from backend.core.storage.database import Database
+from backend.core.storage.tables import login_failures, sessions, users
 
 COUNT = insert(login_failures)  # a module-level statement, as callers are to use
 
@@ -174,7 +175,8 @@ async def test_a_full_disk_is_an_error_with_a_name_and_the_database_goes_on(data
 
 WRITE_MANY = """
 import asyncio, sys
-from backend.core.storage.database import Database, login_failures
+from backend.core.storage.database import Database
+from backend.core.storage.tables import login_failures
 from sqlalchemy import insert
 COUNT = insert(login_failures)
 async def main():

@@ -6,8 +6,9 @@ import pytest
 from sqlalchemy import select
 
 from backend.core.storage import login_failures as module
-from backend.core.storage.database import Database, login_failures
+from backend.core.storage.database import Database
 from backend.core.storage.login_failures import WIDE_FACTOR, LoginFailures
+from backend.core.storage.tables import login_failures
 
 HERE = "192.0.2.1"
 LOCKOUT_S = 300.0

@@ -14,9 +14,10 @@ from backend.core.errors import BadRequest, NotFound, StorageFailed
 from backend.core.messages import Message
 from backend.core.storage import sessions as module
 from backend.core.storage.conversations import StoredMessage
-from backend.core.storage.database import Database, session_prefixes, users
-from backend.core.storage.database import sessions as sessions_table
+from backend.core.storage.database import Database
 from backend.core.storage.sessions import Sessions, new_session_id
+from backend.core.storage.tables import session_prefixes, users
+from backend.core.storage.tables import sessions as sessions_table
 
 STRANGE_IDS = [
     "",
