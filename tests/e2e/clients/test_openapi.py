@@ -20,7 +20,8 @@ from tests.e2e.clients.model import OLLAMA_MODEL
 CLIENT = Client(
     "schemathesis",
     version("schemathesis"),
-    "made-up requests to every route of both APIs, signed in and not: no 5xx, statuses, types and shapes as described",
+    "made-up requests to the routes of both APIs, signed in and not (three tools: only not): no 5xx, statuses, types and "
+    "shapes as described",
 )
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
@@ -28,7 +29,7 @@ CHECKS = (
 )
 ST = Path(sys.executable).parent / "st"
 TIMEOUT_S = 150
-# Presentations take minutes and code its time, so strangers alone try these; the third is switched off without a key.
+# Presentations take minutes and code its time; the third is switched off without a key: strangers alone try these.
 SLOW = ["/api/tools/ppt_maker", "/api/tools/python_coder", "/api/tools/websearch"]
 
 
