@@ -20,8 +20,8 @@ from tests.e2e.clients.model import OLLAMA_MODEL
 CLIENT = Client(
     "schemathesis",
     version("schemathesis"),
-    "made-up requests to the routes of both APIs, signed in and not (three tools: only not): no 5xx, statuses, types and "
-    "shapes as described",
+    "made-up requests to the routes of both APIs, signed in and not (three tools: only not): no 5xx, statuses, types "
+    "and shapes as described",
 )
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
