@@ -18,6 +18,7 @@ import pytest
 
 from backend.api.app import create_app
 from backend.api.tools_app import create_tools_app
+from backend.utils.shared_stamp import REREAD_S
 from tests.support.agents import CHAT, NativeModel, RunningAgents, running_agents
 from tests.support.tiny_bert import make_tiny_bert
 
@@ -444,6 +445,47 @@ async def test_a_deleted_user_leaves_nothing_and_a_later_one_of_the_name_inherit
         assert (await second["main"].get("/v1/vector_stores")).json()["data"] == []
         again = await second["main"].post(CHAT, json=QUESTION, headers=keyed)
         assert "idempotent-replayed" not in again.headers
+
+
+async def test_a_user_who_is_deleted_amid_their_requests_leaves_nothing_either(servers: Servers) -> None:
+    agents, bob = servers.agents, servers.bob
+    assert (await bob["tools"].get("/api/tools/rag/collections")).status_code == 200  # the tool has started
+    before = await asyncio.to_thread(files_of, agents.data_dir)
+    part = {"type": "file", "file": {"filename": "a.txt", "file_data": "aGVsbG8="}}
+    content = [{"type": "text", "text": "Count from 1 to 2000"}, part]
+    chat = {"messages": [{"role": "user", "content": content}], "stream": True}
+    text = "\n\n".join(f"# Part {number}\n{f'word{number} ' * 300}" for number in range(1000)).encode()
+    running = [
+        bob["main"].post(CHAT, json=chat | {"agent_type": "chat"}),
+        bob["tools"].post("/api/tools/rag/upload", files={"files": ("big.md", text)}, data={"collection": "mine"}),
+        bob["tools"].post("/api/tools/toy", json={"act": "sleep", "seconds": 2}),
+    ]
+    tasks = [asyncio.create_task(request) for request in running]
+    while not agents.toy.journal[1:]:
+        await asyncio.sleep(0.01)
+    await agents.main.users.delete("bob", delete_data=agents.main.user_data.delete)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await settled(agents)
+    rows = await asyncio.to_thread(rows_of, agents.data_dir / "app.db")
+    assert not [row for table in rows.values() for row in table if "'bob'" in row]
+    left = await asyncio.to_thread(files_of, agents.data_dir) - before
+    assert not [name for name in left if re.search("sess_|vs_|file-|bob/", name)]
+
+
+async def test_files_that_arrive_after_their_user_was_deleted_make_no_collection(servers: Servers) -> None:
+    agents, tools = servers.agents, servers.bob["tools"]
+    assert (await tools.get("/api/tools/rag/collections")).status_code == 200  # the tool has started
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'--B\r\nContent-Disposition: form-data; name="files"; filename="a.md"\r\n\r\nhello'
+        await agents.main.users.delete("bob", delete_data=agents.main.user_data.delete)
+        await asyncio.sleep(2 * REREAD_S)  # until every process knows
+        yield b"\r\n--B--\r\n"
+
+    headers = {"Content-Type": "multipart/form-data; boundary=B"}
+    answer = await tools.post("/api/tools/rag/upload", content=body(), headers=headers)
+    assert answer.status_code == 401, answer.text
+    assert not await asyncio.to_thread(list, agents.data_dir.glob("rag/bob/*"))
 
 
 async def settled(agents: RunningAgents) -> None:

@@ -14,6 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
 from backend.api.bodies import arriving
+from backend.api.deps import get_credential
 from backend.api.disconnects import stop_on_disconnect
 from backend.api.routes.collections import Collections, own_collection
 from backend.api.sse import RunResponse
@@ -96,6 +97,8 @@ async def upload_documents(request: Request, caller: AnyCaller, context: Tools, 
         async with arriving(UPLOAD_TIMEOUT_S):
             form = await request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS)
         stack.push_async_callback(form.close)
+        # Files may arrive for long: nothing is made any more for a user who was deleted meanwhile.
+        await context.authenticator.authenticate_tool_caller(get_credential(request.headers))
         ref = form.get("collection") or DEFAULT
         collection = await _own_or_new(collections, caller, ref if isinstance(ref, str) else DEFAULT)
         attributes = _attributes(form.get("attributes"))
