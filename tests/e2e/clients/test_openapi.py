@@ -77,12 +77,12 @@ def signed_in(user: httpx.Client) -> list[str]:
 
 def test_the_main_api(user: httpx.Client, tools_url: str, things: dict[str, str], tmp_path: Path) -> None:
     options = [*signed_in(user), "--exclude-method", "DELETE"]
-    assert made_up_requests(str(user.base_url).rstrip("/"), tmp_path, *options, seconds=14, **things) > 100
+    assert made_up_requests(str(user.base_url).rstrip("/"), tmp_path, *options, seconds=16, **things) > 30
 
 
 def test_what_deletes(user: httpx.Client, tools_url: str, tmp_path: Path) -> None:
     options = [*signed_in(user), "--include-method", "DELETE"]
-    assert made_up_requests(str(user.base_url).rstrip("/"), tmp_path, *options, seconds=4) > 10
+    assert made_up_requests(str(user.base_url).rstrip("/"), tmp_path, *options, seconds=10) > 5
 
 
 def test_the_tools_api(user: httpx.Client, tools_url: str, tmp_path: Path) -> None:
@@ -90,10 +90,10 @@ def test_the_tools_api(user: httpx.Client, tools_url: str, tmp_path: Path) -> No
     made = httpx.post(place, json={"name": "notes"}, headers=user.headers, timeout=60).json()
     options = [option for path in SLOW for option in ("--exclude-path", path)]
     options += [*signed_in(user), "--exclude-method", "DELETE"]
-    assert made_up_requests(tools_url, tmp_path, *options, seconds=9, ref=made["id"]) > 100
+    assert made_up_requests(tools_url, tmp_path, *options, seconds=12, ref=made["id"]) > 30
 
 
 @pytest.mark.parametrize("api", ["main", "tools"])
 def test_strangers(server: httpx.Client, tools_url: str, tmp_path: Path, api: str) -> None:
     url = tools_url if api == "tools" else str(server.base_url).rstrip("/")
-    assert made_up_requests(url, tmp_path, seconds=4) > 100
+    assert made_up_requests(url, tmp_path, seconds=15) > 20

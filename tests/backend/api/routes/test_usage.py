@@ -19,7 +19,9 @@ from tests.support.llm_script import Fault, Reply
 from tests.support.scripted import collect
 from tests.support.server import RunningServer
 
-TODAY = datetime.datetime.now(datetime.UTC).date().isoformat()
+
+def today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ async def test_every_answer_is_counted_as_the_model_server_reports_it(alice: htt
         "total_tokens": 3 * told[0]["total_tokens"],
         "estimated_tokens": 0,
     }
-    assert [(row["day"], row["requests"]) for row in usage["rows"]] == [(TODAY, 3)]
+    assert [(row["day"], row["requests"]) for row in usage["rows"]] == [(today(), 3)]
     assert usage["tokens_today"] == usage["total"]["total_tokens"]
     assert usage["limits"] == {"requests_per_minute": 0, "tokens_per_day": 0, "concurrent_requests": 0}
 
@@ -116,7 +118,7 @@ async def test_users_see_their_own_and_admins_everybodys(server: RunningServer, 
         assert [(row["user"], row["requests"]) for row in everybody["rows"]] == [("alice", 3), ("bob", 1)]
         assert everybody["total"]["requests"] == 4
         only = (await admin.get("/api/admin/usage?user=BOB&group=day")).json()
-        assert [(row["day"], row["requests"]) for row in only["rows"]] == [(TODAY, 1)]
+        assert [(row["day"], row["requests"]) for row in only["rows"]] == [(today(), 1)]
         assert (await admin.get("/api/admin/usage?user=nobody")).status_code == 404
         assert (await bob.get("/api/admin/usage")).status_code == 403
         assert (await bob.get("/api/usage?user=alice")).json()["total"]["requests"] == 1
@@ -137,7 +139,7 @@ async def test_the_usage_of_a_deleted_user_is_deleted_and_does_not_come_back(
 
 async def test_days_are_asked_for_by_their_first_and_last(server: RunningServer, alice: httpx.AsyncClient) -> None:
     await ask(alice)
-    for query, requests in ((f"from={TODAY}&to={TODAY}", 1), ("from=2020-01-01&to=2020-12-31", 0)):
+    for query, requests in ((f"from={today()}&to={today()}", 1), ("from=2020-01-01&to=2020-12-31", 0)):
         assert (await alice.get(f"/api/usage?{query}")).json()["total"]["requests"] == requests
     for wrong in ("from=2020-01-01", "from=2030-01-02&to=2030-01-01", "from=yesterday", "to=0001-01-05", "group=nose"):
         response = await alice.get(f"/api/usage?{wrong}")
