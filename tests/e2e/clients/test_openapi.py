@@ -96,4 +96,4 @@ def test_the_tools_api(user: httpx.Client, tools_url: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("api", ["main", "tools"])
 def test_strangers(server: httpx.Client, tools_url: str, tmp_path: Path, api: str) -> None:
     url = tools_url if api == "tools" else str(server.base_url).rstrip("/")
-    assert made_up_requests(url, tmp_path, seconds=15) > 20
+    assert made_up_requests(url, tmp_path, seconds=9) > 5
