@@ -105,6 +105,7 @@ class Settings(BaseSettings):
     WEBSEARCH_KEYLESS: bool = False  # public search engines without a key, as the last provider: queries go to them
     WEBSEARCH_PER_MINUTE: Count = 30  # searches and pages of one user
     RAG_EMBEDDING_MODEL: str = "all-MiniLM-L6-v2"
+    RAG_RERANK_MODEL: str = ""  # a BERT cross-encoder that orders what is found: a folder, or a name on the hub
     RAG_CHUNK_SIZE: Annotated[int, Field(ge=16)] = 512  # tokens of the embedding model, capped by its window
     RAG_INDEX_TYPE: Literal["Flat", "HNSW", "IVF"] = "Flat"
     PPT_TEMPLATE: str = ""  # your own .pptx whose layouts the presentations use

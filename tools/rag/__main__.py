@@ -27,6 +27,7 @@ from config import Settings, load_settings
 
 from .collections import DEFAULT, Collections
 from .embedder import Embedder, ModelMissing
+from .reranker import Reranker
 
 PROGRAM = "python -m tools.rag"
 PAGE = 1000
@@ -84,7 +85,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 async def _carry_out(options: argparse.Namespace, settings: Settings) -> int:
-    async with _opened(settings, options.user) as (collections, username):
+    async with _opened(settings, options.user, reranked=options.command == "search") as (collections, username):
         match options.command:
             case "ingest":
                 return await _ingest(collections, username, options.collection, options.paths)
@@ -103,7 +104,7 @@ async def _carry_out(options: argparse.Namespace, settings: Settings) -> int:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings, name: str) -> AsyncIterator[tuple[Collections, str]]:
+async def _opened(settings: Settings, name: str, *, reranked: bool) -> AsyncIterator[tuple[Collections, str]]:
     """The collections, and the user's name as it is kept."""
     database = Database(settings.database_url)
     await database.open()
@@ -112,14 +113,19 @@ async def _opened(settings: Settings, name: str) -> AsyncIterator[tuple[Collecti
     finally:
         await database.close()
     embedder = Embedder(settings.RAG_EMBEDDING_MODEL)
-    collections = Collections(settings, embedder, DocumentReaders())
+    reranker = Reranker(settings.RAG_RERANK_MODEL) if settings.RAG_RERANK_MODEL and reranked else None
+    collections = Collections(settings, embedder, DocumentReaders(), reranker)
     try:
         await embedder.start()
+        if reranker:
+            await reranker.start()
         await collections.start()
         yield collections, user.username
     finally:
         await collections.close()
         await embedder.close()
+        if reranker:
+            await reranker.close()
 
 
 async def _ingest(collections: Collections, username: str, ref: str, paths: Sequence[Path]) -> int:

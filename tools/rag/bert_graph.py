@@ -1,12 +1,13 @@
-"""A BERT encoder with pooling as a graph for onnxruntime, made from the weights of its folder.
+"""A BERT as a graph for onnxruntime, made from the weights of its folder: an encoder, or a cross-encoder.
 
-Inputs `ids` and `mask` (batch, tokens), output `vectors` (batch, size), each of length 1. The weights are not in the
-graph: they go to the session as they lie in memory (`weights`), so that there is one copy of them. Attention, GELU and
-the norms are onnxruntime's fused operators: the same numbers as PyTorch's to seven digits.
+Inputs `ids` and `mask` (batch, tokens), of a cross-encoder also `types`. Output `vectors` (batch, size), each of length
+1, or `logits` (batch, 1). The weights are not in the graph: they go to the session as they lie in memory (`weights`),
+so that there is one copy of them. Attention, GELU and the norms are onnxruntime's fused operators: the same numbers as
+PyTorch's to seven digits.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,32 +53,67 @@ class _Graph:
         return name
 
 
-def build(files: ModelFiles) -> tuple[bytes, dict[str, Array]]:
-    """The graph, and the weights that it asks for by name.
+Built = tuple[bytes, dict[str, Array]]  # a graph, and the weights that it asks for by name
 
+
+def build(files: ModelFiles) -> Built:
+    """
     Raises:
         ModelMissing: the weights are not those of such a model.
     """
+    return _build(files, _vectors)
+
+
+def build_cross_encoder(files: ModelFiles) -> Built:
+    """
+    Raises:
+        ModelMissing: the weights are not those of such a model.
+    """
+    return _build(files, _logits)
+
+
+def _build(files: ModelFiles, make: Callable[[_Graph, ModelFiles], bytes]) -> Built:
     try:
         graph = _Graph(dict(_read_weights(files.folder / "model.safetensors")))
-        return _build(graph, files)
+        return make(graph, files), graph.used
     except (KeyError, ValueError, OSError) as error:
-        raise ModelMissing(f"RAG_EMBEDDING_MODEL: the weights of {files.name} cannot be read: {error}.") from error
+        raise ModelMissing(f"the weights of {files.name} cannot be read: {error}.") from error
 
 
-def _build(graph: _Graph, files: ModelFiles) -> tuple[bytes, dict[str, Array]]:
+def _vectors(graph: _Graph, files: ModelFiles) -> bytes:
+    # The type is the same for every token: it goes into the table of positions.
+    table = graph.weights["embeddings.position_embeddings.weight"]
+    table = table + graph.weights["embeddings.token_type_embeddings.weight"][0]
+    state = _encoder(graph, files, _words(graph), table)
+    pooled = _mean(graph, state) if files.pooling == "mean" else _first(graph, state)
+    norm = graph.add("ReduceL2", [pooled], axes=[1], keepdims=1)
+    graph.nodes.append(helper.make_node("Div", [pooled, norm], ["vectors"]))
+    return _serialize(graph, ["ids", "mask"], "vectors")
+
+
+def _logits(graph: _Graph, files: ModelFiles) -> bytes:
+    if "classifier.weight" not in graph.weights or len(graph.weights["classifier.weight"]) != 1:
+        raise ModelMissing(f"{files.name} is no cross-encoder: it does not give a pair of texts one score.")
+    types = graph.add("Gather", [graph.weight("embeddings.token_type_embeddings.weight"), "types"])
+    table = graph.weights["embeddings.position_embeddings.weight"]
+    state = _encoder(graph, files, graph.add("Add", [_words(graph), types]), table)
+    pooled = graph.add("Tanh", [_dense(graph, "pooler.dense", _first(graph, state))])
+    graph.nodes.append(helper.make_node("Identity", [_dense(graph, "classifier", pooled)], ["logits"]))
+    return _serialize(graph, ["ids", "mask", "types"], "logits")
+
+
+def _words(graph: _Graph) -> str:
+    return graph.add("Gather", [graph.weight("embeddings.word_embeddings.weight"), "ids"])
+
+
+def _encoder(graph: _Graph, files: ModelFiles, words: str, table: Array) -> str:
     config = files.config
     heads, epsilon = int(config["num_attention_heads"]), float(config["layer_norm_eps"])
     mask = graph.add("Cast", ["mask"], to=TensorProto.INT32)
-    # Position and type are the same for every text: one table, of which a batch takes the first rows.
-    table = (
-        graph.weights["embeddings.position_embeddings.weight"]
-        + graph.weights["embeddings.token_type_embeddings.weight"][0]
-    )
+    # Positions are the same for every text: a batch takes the first rows of their table.
     positions = graph.own("positions", table[: files.window])
     length = graph.add("Shape", ["ids"], start=1, end=2)
     positions = graph.add("Slice", [positions, graph.integers([0]), length, graph.integers([0])])
-    words = graph.add("Gather", [graph.weight("embeddings.word_embeddings.weight"), "ids"])
     state = _norm(graph, "embeddings.LayerNorm", graph.add("Add", [words, positions]), epsilon)
     for number in range(int(config["num_hidden_layers"])):
         layer = f"encoder.layer.{number}"
@@ -86,10 +122,7 @@ def _build(graph: _Graph, files: ModelFiles) -> tuple[bytes, dict[str, Array]]:
         inner = graph.add("MatMul", [state, graph.weight(f"{layer}.intermediate.dense.weight", transpose=True)])
         inner = graph.add("BiasGelu", [inner, graph.weight(f"{layer}.intermediate.dense.bias")], domain=FUSED)
         state = _add_and_norm(graph, f"{layer}.output", inner, state, epsilon)
-    pooled = _mean(graph, state) if files.pooling == "mean" else _first(graph, state)
-    norm = graph.add("ReduceL2", [pooled], axes=[1], keepdims=1)
-    graph.nodes.append(helper.make_node("Div", [pooled, norm], ["vectors"]))
-    return _serialize(graph), graph.used
+    return state
 
 
 def _attention(graph: _Graph, name: str, state: str, mask: str, heads: int) -> str:
@@ -108,6 +141,11 @@ def _add_and_norm(graph: _Graph, name: str, inner: str, state: str, epsilon: flo
     return graph.add("SkipLayerNormalization", inputs, domain=FUSED, epsilon=epsilon)
 
 
+def _dense(graph: _Graph, name: str, state: str) -> str:
+    product = graph.add("MatMul", [state, graph.weight(f"{name}.weight", transpose=True)])
+    return graph.add("Add", [product, graph.weight(f"{name}.bias")])
+
+
 def _norm(graph: _Graph, name: str, state: str, epsilon: float) -> str:
     scale, shift = (graph.weight(f"{name}.{part}") for part in ("weight", "bias"))
     return graph.add("LayerNormalization", [state, scale, shift], axis=-1, epsilon=epsilon)
@@ -124,7 +162,7 @@ def _first(graph: _Graph, state: str) -> str:
     return graph.add("Squeeze", [graph.add("Slice", [state, *ends]), graph.integers([1])])
 
 
-def _serialize(graph: _Graph) -> bytes:
+def _serialize(graph: _Graph, inputs: list[str], output: str) -> bytes:
     tokens = ["batch", "tokens"]
     weights = []
     for name, value in graph.used.items():
@@ -136,8 +174,8 @@ def _serialize(graph: _Graph) -> bytes:
         helper.make_graph(
             graph.nodes,
             "bert",
-            [helper.make_tensor_value_info(name, TensorProto.INT64, tokens) for name in ("ids", "mask")],
-            [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["batch", None])],
+            [helper.make_tensor_value_info(name, TensorProto.INT64, tokens) for name in inputs],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", None])],
             initializer=weights + graph.constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED, 1)],

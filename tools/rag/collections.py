@@ -42,7 +42,8 @@ from .embedder import Embedder
 from .fused import join_chunks
 from .ingest import Ingest, ProgressListener, remove_leftovers
 from .inspection import measure, verify
-from .retrieval import MAX_QUERY, Query, retrieve
+from .reranker import Reranker
+from .retrieval import MAX_QUERY, RERANKED, Candidates, Query, find, present
 from .shelf import Matches, OpenCollection, Shelf
 from .store import Store
 from .threads import Threads
@@ -69,15 +70,18 @@ async def no_progress(progress: Progress) -> None:
 class Collections:
     """All collections of one data folder. `start` before, `close` after; a closed one refuses calls.
 
-    The embedder and the readers are the caller's: they are started before and closed behind this.
+    The models and the readers are the caller's: they are started before and closed behind this.
     """
 
-    def __init__(self, settings: Settings, embedder: Embedder, readers: DocumentReaders) -> None:
+    def __init__(
+        self, settings: Settings, embedder: Embedder, readers: DocumentReaders, reranker: Reranker | None = None
+    ) -> None:
         self._data_dir = settings.DATA_DIR
         self._catalog = Catalog(settings.DATA_DIR)
         self._shelf = Shelf(settings.RAG_INDEX_TYPE)
         self._chunk_size = settings.RAG_CHUNK_SIZE
         self._embedder = embedder
+        self._reranker = reranker
         self._readers = readers
         self._threads = Threads(SEARCH_THREADS, "rag")
         self._bulk = Threads(BULK_THREADS, "rag-bulk")
@@ -248,9 +252,14 @@ class Collections:
         if not text:
             return []
         embedded = await self._embedder.embed([text], prompt="query")
-        wanted = Query(text, embedded.vectors[0], max(1, min(limit, MAX_RESULTS)), _matches(documents, where), around)
+        limit = max(1, min(limit, MAX_RESULTS))
+        at_least = RERANKED if self._reranker else 0
+        wanted = Query(text, embedded.vectors[0], limit, _matches(documents, where), around, at_least)
         opened = [(one, self._open(one)) for one in found.values()]
-        passages = await self._threads.run(retrieve, opened, wanted)
+        candidates = await self._threads.run(find, opened, wanted)
+        if self._reranker and candidates.hits:
+            candidates = await self._rerank(self._reranker, text, candidates)
+        passages = await self._threads.run(present, opened, wanted, candidates)
         for one in opened:
             self._improve_if_worth(self._catalog.folder(one[0]), one[1])
         return passages
@@ -264,6 +273,13 @@ class Collections:
 
     async def _own(self, username: str, ref: str) -> Collection:
         return await self._threads.run(self._catalog.find_own, username, clean_text(ref))
+
+    async def _rerank(self, reranker: Reranker, query: str, candidates: Candidates) -> Candidates:
+        try:
+            return candidates.ordered_by(await reranker.score(query, candidates.best_texts()))
+        except ApiError as error:
+            log.warning("rag: found passages keep their order: %s", error)
+            return candidates
 
     def _open(self, collection: Collection) -> OpenCollection:
         return self._shelf.take(self._catalog.folder(collection), self._embedder.info)

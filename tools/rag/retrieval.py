@@ -1,8 +1,9 @@
 """From a query to passages, over one or several collections.
 
 The words are looked up and the query is embedded; each collection says what its two indexes find, and one ranking
-is made of it all. The best chunks become passages: chunks that follow each other are joined, and what another document
-says in nearly the same words is only named. Blocks.
+is made of it all (`find`). A re-ranker may order it anew (`Candidates.ordered_by`). The best chunks become passages
+(`present`): chunks that follow each other are joined, and what another document says in nearly the same words is only
+named. Blocks.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from backend.core.documents.records import Collection, Document, Passage
 
 from .embedder import Vectors
-from .fused import Fingerprint, Hit, fuse, join_chunks, merge, runs
+from .fused import Fingerprint, Hit, Key, fuse, join_chunks, merge, runs
 from .shelf import Matches, OpenCollection
 from .store import StoredChunk
 
@@ -19,6 +20,9 @@ DEPTH = 100  # of each ranking
 MAX_QUERY = 20_000  # characters; the model reads a few thousand of them at most
 LOOKED_AT_TIMES = 4  # as many chunks as passages are asked for are looked at: some are joined, some are the same
 MAX_AROUND = 5
+RERANKED = 30  # chunks at most that a re-ranker reads
+
+Sources = Sequence[tuple[Collection, OpenCollection]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Query:
     limit: int
     matches: Matches | None = None
     around: int = 0
+    at_least: int = 0  # so many chunks are looked at, however few passages are asked for
 
 
 @dataclass(slots=True)
@@ -40,11 +45,30 @@ class _Found:
     also_in: list[str]
 
 
-def retrieve(collections: Sequence[tuple[Collection, OpenCollection]], query: Query) -> list[Passage]:
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What was found, best first."""
+
+    hits: list[Hit]
+    chunks: dict[Key, StoredChunk]
+    documents: list[dict[int, Document]]  # of each collection
+
+    def best_texts(self) -> list[str]:
+        return [self.chunks[hit.key].text for hit in self.hits[:RERANKED]]
+
+    def ordered_by(self, scores: Sequence[float]) -> "Candidates":
+        """The same, ordered by scores for the best texts. What nobody scored stays behind them, in its order."""
+        best = [replace(hit, score=score) for hit, score in zip(self.hits, scores, strict=False)]
+        lowest = min(scores, default=1.0)
+        rest = [replace(hit, score=hit.score * lowest) for hit in self.hits[len(best) :]]
+        return replace(self, hits=[*sorted(best, key=lambda hit: -hit.score), *rest])
+
+
+def find(collections: Sources, query: Query) -> Candidates:
     found = [opened.search(query.text, query.vector, DEPTH, query.matches) for _, opened in collections]
     dense = merge({place: one.dense for place, one in enumerate(found)}, DEPTH)
     lexical = merge({place: one.lexical for place, one in enumerate(found)}, DEPTH)
-    hits = fuse(dense, lexical)[: query.limit * LOOKED_AT_TIMES]
+    hits = fuse(dense, lexical)[: max(query.limit * LOOKED_AT_TIMES, query.at_least)]
     chunks = {
         (place, number): chunk
         for place, (_, opened) in enumerate(collections)
@@ -56,29 +80,28 @@ def retrieve(collections: Sequence[tuple[Collection, OpenCollection]], query: Qu
     ]
     # A document may be deleted while we look.
     hits = [hit for hit in hits if hit.key in chunks and chunks[hit.key].document in documents[hit.key[0]]]
-    passages = _join(_fold(hits, chunks, documents, query.limit))
+    return Candidates(hits, chunks, documents)
+
+
+def present(collections: Sources, query: Query, candidates: Candidates) -> list[Passage]:
+    passages = _join(_fold(candidates, query.limit))
     for place, (_, opened) in enumerate(collections):
         missing = [one for one in passages if one.place == place and not one.best.similarity]
         known = opened.similarity([one.best.key[1] for one in missing], query.vector)
         for one in missing:
             one.best = replace(one.best, similarity=known.get(one.best.key[1], 0.0))
     return [
-        _passage(one, collections[one.place], documents[one.place][one.chunks[0].document], query.around)
+        _passage(one, collections[one.place], candidates.documents[one.place][one.chunks[0].document], query.around)
         for one in passages
     ]
 
 
-def _fold(
-    hits: Sequence[Hit],
-    chunks: dict[tuple[int, int], StoredChunk],
-    documents: Sequence[dict[int, Document]],
-    limit: int,
-) -> list[_Found]:
+def _fold(candidates: Candidates, limit: int) -> list[_Found]:
     """The best hits, each with the names of the documents that say the same."""
     found: list[tuple[Fingerprint, _Found]] = []
-    for hit in hits:
-        chunk = chunks[hit.key]
-        name = documents[hit.key[0]][chunk.document].name
+    for hit in candidates.hits:
+        chunk = candidates.chunks[hit.key]
+        name = candidates.documents[hit.key[0]][chunk.document].name
         own = Fingerprint(chunk.text)
         same = next((one for other, one in found if own.says_the_same_as(other)), None)
         if same is None:

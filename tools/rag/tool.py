@@ -17,6 +17,7 @@ from tools.cited_answers import Source, answer_from, list_all
 from .args import RagArgs
 from .collections import DEFAULT, Collections
 from .embedder import Embedder, ModelMissing
+from .reranker import Reranker
 
 NAME = "rag"
 DEFAULT_RESULTS = 5
@@ -39,7 +40,8 @@ class Rag:
             queue=64,
         )
         self.embedder = Embedder(settings.RAG_EMBEDDING_MODEL)
-        self.collections = Collections(settings, self.embedder, DocumentReaders())
+        self._reranker = Reranker(settings.RAG_RERANK_MODEL) if settings.RAG_RERANK_MODEL else None
+        self.collections = Collections(settings, self.embedder, DocumentReaders(), self._reranker)
         self._settings = settings
         self._answer_prompt = load_prompt("tools/rag_answer").text
         self._missing = ""  # what keeps the embedding model from being used
@@ -50,16 +52,25 @@ class Rag:
             await self.embedder.start()
         except ModelMissing as error:
             self._missing = str(error)
+            return
+        if self._reranker:
+            await self._reranker.start()
 
     async def close(self) -> None:
         await self.collections.close()
         await self.embedder.close()
+        if self._reranker:
+            await self._reranker.close()
 
     def status(self) -> ToolStatus:
         model = shown_model(self._settings.RAG_EMBEDDING_MODEL)
         if self._missing:
             return ToolStatus(False, f"The embedding model {model} cannot be used.", self._missing)
-        return ToolStatus(True, details={"embedding_model": model, "index": self._settings.RAG_INDEX_TYPE})
+        details = {"embedding_model": model, "index": self._settings.RAG_INDEX_TYPE}
+        if self._reranker:
+            details["rerank_model"] = shown_model(self._settings.RAG_RERANK_MODEL)
+            details["reranking"] = self._reranker.state
+        return ToolStatus(True, details=details)
 
     async def run(self, args: RagArgs, context: ToolContext) -> ToolResult:
         until = asyncio.get_running_loop().time() + self._settings.DEFAULT_TOOL_TIMEOUT * ANSWER_SHARE

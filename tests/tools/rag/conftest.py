@@ -12,6 +12,7 @@ from config import Settings
 from tests.support.tiny_bert import make_tiny_bert
 from tools.rag.collections import Collections
 from tools.rag.embedder import Embedder
+from tools.rag.reranker import Reranker
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +31,10 @@ async def opened_embedder(model: Path) -> AsyncIterator[Embedder]:
 
 
 @asynccontextmanager
-async def collections_over(embedder: Embedder, data_dir: Path, **settings: Any) -> AsyncIterator[Collections]:
-    collections = Collections(Settings(DATA_DIR=data_dir, **settings), embedder, DocumentReaders())
+async def collections_over(
+    embedder: Embedder, data_dir: Path, reranker: Reranker | None = None, **settings: Any
+) -> AsyncIterator[Collections]:
+    collections = Collections(Settings(DATA_DIR=data_dir, **settings), embedder, DocumentReaders(), reranker)
     await collections.start()
     try:
         yield collections
