@@ -4,11 +4,16 @@
 from tests.tools.python_coder.attack import Attack, fails, stopped, survives
 
 LIMITS = [
-    Attack("a fork bomb", "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", stopped("longer"), 1),
+    Attack(
+        "a fork bomb",
+        "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+        stopped("longer", "processes"),
+        1,
+    ),
     Attack(
         "a fork bomb of daemons",
         "import os\nwhile True:\n    try:\n        if os.fork() == 0: os.setsid()\n    except OSError: pass",
-        stopped("longer"),
+        stopped("longer", "processes"),  # whichever of the two bounds strikes first
         1,
     ),
     Attack(
