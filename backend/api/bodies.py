@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from backend.api.errors import ClientDisconnected
+from backend.api.errors import ClientDisconnected, validation_error
 from backend.core.errors import BadRequest
 
 BODY_TIMEOUT_S = 60.0
+
+Shape = TypeVar("Shape", bound=BaseModel)
 
 
 @asynccontextmanager
@@ -52,3 +55,11 @@ async def read_json_object(request: Request, *, optional: bool = False) -> dict[
     if not isinstance(fields, dict):
         raise BadRequest("The body must be a JSON object.")
     return fields
+
+
+def parse_object(shape: type[Shape], fields: dict[str, Any]) -> Shape:
+    """Raises: BadRequest, with the field at fault."""
+    try:
+        return shape.model_validate(fields)
+    except ValidationError as error:
+        raise validation_error(error.errors(include_url=False, include_context=False, include_input=False)) from None

@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from pydantic import ValidationError
-
+from backend.api.bodies import parse_object
 from backend.api.chat_requests import parse_fields, to_question
-from backend.api.errors import validation_error
 from backend.core.errors import ApiError, BadRequest
 from backend.core.storage.responses import StoredResponse
 from backend.core.turns import AGENT_NAMES, Question
@@ -52,10 +50,7 @@ _UNSUPPORTED = {
 
 def parse_response_request(fields: dict[str, Any]) -> ResponseRequest:
     """Raises: BadRequest, with the field at fault."""
-    try:
-        wire = ResponseRequest.model_validate(fields)
-    except ValidationError as error:
-        raise validation_error(error.errors(include_url=False, include_context=False, include_input=False)) from None
+    wire = parse_object(ResponseRequest, fields)
     for name, message in _UNSUPPORTED.items():
         if getattr(wire, name) is not None and getattr(wire, name) is not False:
             raise BadRequest(message, param=name)

@@ -6,15 +6,14 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import ValidationError
 from starlette.responses import Response
 
 from backend.agents.merging import Merged
-from backend.api.bodies import read_json_object
+from backend.api.bodies import parse_object, read_json_object
 from backend.api.completions import CompletionHead
 from backend.api.deps import authenticate_request, get_context, signed_in
 from backend.api.disconnects import stop_on_disconnect
-from backend.api.errors import JSONBytes, validation_error
+from backend.api.errors import JSONBytes
 from backend.api.model_route import ModelRoute
 from backend.api.sse import RunResponse
 from backend.api.text_completions import TextEncoder, text_completion_object
@@ -74,10 +73,7 @@ async def create_completion(request: Request) -> Response:
 
 
 def _parse(fields: dict[str, Any]) -> CompletionRequest:
-    try:
-        wire = CompletionRequest.model_validate(fields)
-    except ValidationError as error:
-        raise validation_error(error.errors(include_url=False, include_context=False, include_input=False)) from None
+    wire = parse_object(CompletionRequest, fields)
     if wire.best_of is not None and wire.best_of > (wire.n or 1):
         raise BadRequest("All completions are returned: leave best_of out, or set it to n.", param="best_of")
     if wire.echo and wire.logprobs is not None:

@@ -6,13 +6,12 @@ from array import array
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import ValidationError
 from starlette.responses import Response
 
-from backend.api.bodies import read_json_object
+from backend.api.bodies import parse_object, read_json_object
 from backend.api.deps import authenticate_request, get_context, signed_in
 from backend.api.disconnects import stop_on_disconnect
-from backend.api.errors import JSONBytes, validation_error
+from backend.api.errors import JSONBytes
 from backend.api.model_route import ModelRoute
 from backend.core.errors import BadRequest
 from backend.core.events import Usage
@@ -40,7 +39,7 @@ async def create_embeddings(request: Request) -> Response:
     """Turn a text or several into vectors. `truncated` lists the texts that were longer than the model reads."""
     caller = await authenticate_request(request)
     context = await get_context(request)
-    wire = _parse(await read_json_object(request))
+    wire = parse_object(EmbeddingsRequest, await read_json_object(request))
     texts = _texts(wire.input)
     async with stop_on_disconnect(request.receive):
         embedded = await context.embeddings.embed(
@@ -58,13 +57,6 @@ async def create_embeddings(request: Request) -> Response:
         "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
     }
     return JSONBytes(body | ({"truncated": list(embedded.cut)} if embedded.cut else {}))
-
-
-def _parse(fields: dict[str, Any]) -> EmbeddingsRequest:
-    try:
-        return EmbeddingsRequest.model_validate(fields)
-    except ValidationError as error:
-        raise validation_error(error.errors(include_url=False, include_context=False, include_input=False)) from None
 
 
 def _texts(given: Any) -> list[str]:

@@ -6,12 +6,10 @@ from typing import Annotated, Any
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Header, Request
-from pydantic import ValidationError
 from starlette.responses import Response
 
-from backend.api.bodies import read_json_object
+from backend.api.bodies import parse_object, read_json_object
 from backend.api.disconnects import stop_on_disconnect
-from backend.api.errors import validation_error
 from backend.api.model_route import let_in
 from backend.api.sse import RunResponse
 from backend.api.tool_results import encode_result, error_frame, progress_frame, result_frame
@@ -86,7 +84,7 @@ async def _call(
     rag_collection: str | None,
     model: str | None,
 ) -> Response:
-    args = _parse_args(tool, await read_json_object(request, optional=True))
+    args = parse_object(tool.spec.args, await read_json_object(request, optional=True))
     tool.check_not_off()  # before a session is made for nothing
     session_id = await _enter_session(caller, session_id, tool, context)
     tool_context = ToolContext(
@@ -112,14 +110,6 @@ async def _call(
     async with stop_on_disconnect(request.receive):
         result = await _finish(run)
     return Response(encode_result(result), media_type="application/json", headers=headers)
-
-
-def _parse_args(tool: LoadedTool, fields: dict[str, Any]) -> Any:
-    """Raises: BadRequest, with the argument at fault."""
-    try:
-        return tool.spec.args.model_validate(fields)
-    except ValidationError as error:
-        raise validation_error(error.errors(include_url=False, include_context=False, include_input=False)) from None
 
 
 async def _enter_session(caller: ToolCaller, named: str | None, tool: LoadedTool, context: ToolsContext) -> str:
