@@ -4,6 +4,7 @@ A safe name is relative, made of ordinary components: no `..`, no empty ones, no
 of dots and slashes are ordinary characters to the kernel and stay what they are: part of a name.
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -12,6 +13,7 @@ from typing import BinaryIO
 
 MAX_COMPONENT_BYTES = 255
 MAX_NAME_BYTES = 1024
+REMOVE_TRIES = 5
 
 
 class UnsafePath(ValueError):
@@ -57,7 +59,21 @@ def open_beneath(root: Path, name: str) -> BinaryIO:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder with all that is in it, also what was made read-only. Nothing there is fine. Follows no link."""
+    """Remove a folder with all that is in it, also what was made read-only. Nothing there is fine. Follows no link.
+
+    Raises:
+        OSError: it cannot be removed, or somebody keeps writing into it.
+    """
+    for _ in range(REMOVE_TRIES - 1):
+        try:
+            return _remove_tree(folder)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:  # a file came while its folder was being removed
+                raise
+    return _remove_tree(folder)
+
+
+def _remove_tree(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
     except FileNotFoundError:

@@ -32,10 +32,11 @@ class UserData:
 
     async def delete(self, username: str) -> None:
         """Remove all of it. It may be called again where it has failed."""
-        await self.sessions.delete_all(username)
         await self.files.delete_all(username)
         await asyncio.to_thread(remove_tree, rag_folder(self.data_dir, username))
         await asyncio.to_thread(_forget_reader, self.data_dir, username)
+        # Last, since an answer that still runs may be kept meanwhile: its row would go with the account, its files not.
+        await self.sessions.delete_all(username)
 
 
 def _forget_reader(data_dir: Path, username: str) -> None:
