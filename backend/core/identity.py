@@ -160,6 +160,10 @@ class Authenticator:
             await self._users.replace_hash(user, password)
         return user
 
+    async def has_user(self, username: str) -> bool:
+        """Whether there is such an account now, by the database and not by what is remembered."""
+        return await self._users.find(username) is not None
+
     async def unlock(self, username: str) -> None:
         """Forget somebody's failed sign-ins: an admin has set a new password."""
         await self._failures.clear(username)

@@ -14,7 +14,7 @@ import sqlite3
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -104,23 +104,34 @@ class Catalog:
         ref = unicodedata.normalize("NFC", ref).strip()
         if found := [one for one in self.own(username) if ref in (one.id, one.name)]:
             return found[0]
-        if ref == DEFAULT:
-            try:
-                return self.create(username, DEFAULT)
-            except Conflict:  # somebody else made it in the same moment
-                return next(one for one in self.own(username) if one.name == DEFAULT)
         for one in self.shared(username):
-            if ref in (one.id, one.name, f"{one.owner}/{one.name}"):
+            if ref in (one.id, f"{one.owner}/{one.name}") or ref == one.name != DEFAULT:  # everyone has a default
                 return one
         raise NotFound("There is no such collection. GET /api/tools/rag/collections lists those that you may read.")
 
-    def find_own(self, username: str, ref: str) -> Collection:
+    def find_or_make(self, username: str, ref: str) -> Collection:
+        """As `find`, but `default` is made when it is missing.
+
+        Raises:
+            NotFound
         """
+        try:
+            return self.find(username, ref)
+        except NotFound:
+            if ref.strip() != DEFAULT:
+                raise
+        with suppress(Conflict):  # somebody else made it in the same moment
+            return self.create(username, DEFAULT)
+        return self.find(username, DEFAULT)
+
+    def find_own(self, username: str, ref: str) -> Collection:
+        """As `find_or_make`, but for changing it.
+
         Raises:
             NotFound
             Forbidden: it is somebody else's, who shares it.
         """
-        collection = self.find(username, ref)
+        collection = self.find_or_make(username, ref)
         if collection.owner != username:
             raise Forbidden(f"This collection belongs to {collection.owner}, who alone may change it.")
         return collection

@@ -2,7 +2,8 @@
 
 Every call names the user who makes it. A collection is named by its id or its name (`ref`); another user's shared one
 by its id, by `owner/name`, or by its name alone where the user has none of that name. A collection that the user may
-not read does not exist for them. Only its owner changes it. `default` is made when it is first asked for.
+not read does not exist for them. Only its owner changes it. `default` is the user's own, and made when it is first
+asked for, other than by a search.
 
 Raises (from everything here):
     NotFound: there is no such collection or document for this user.
@@ -106,14 +107,14 @@ class Collections:
 
     async def create(self, username: str, name: str) -> Collection:
         await self._threads.run(self._catalog.remove_leftovers, username)
-        return await self._threads.run(self._catalog.create, username, clean_text(name))
+        return await self._threads.finish(self._catalog.create, username, clean_text(name))
 
     async def list_all(self, username: str) -> list[Collection]:
         """The user's own by name, then those that are shared with the user."""
         return await self._threads.run(lambda: self._catalog.own(username) + self._catalog.shared(username))
 
     async def get(self, username: str, ref: str = DEFAULT) -> Collection:
-        return await self._threads.run(self._catalog.find, username, clean_text(ref))
+        return await self._threads.finish(self._catalog.find_or_make, username, clean_text(ref))
 
     async def stats(self, username: str, ref: str = DEFAULT) -> Stats:
         collection = await self.get(username, ref)
@@ -247,7 +248,7 @@ class Collections:
         """
         if len(refs) > MAX_COLLECTIONS_A_SEARCH:
             raise Unprocessable(f"Search at most {MAX_COLLECTIONS_A_SEARCH} collections at once.", param="collection")
-        found = {one.id: one for one in [await self.get(username, ref) for ref in refs or (DEFAULT,)]}
+        found = await self._threads.run(self._readable, username, refs or (DEFAULT,))
         text = clean_text(query[:MAX_QUERY]).strip()
         if not text:
             return []
@@ -255,7 +256,7 @@ class Collections:
         limit = max(1, min(limit, MAX_RESULTS))
         at_least = RERANKED if self._reranker else 0
         wanted = Query(text, embedded.vectors[0], limit, _matches(documents, where), around, at_least)
-        opened = [(one, self._open(one)) for one in found.values()]
+        opened = [(one, self._open(one)) for one in found]
         candidates = await self._threads.run(find, opened, wanted)
         if self._reranker and candidates.hits:
             candidates = await self._rerank(self._reranker, text, candidates)
@@ -271,8 +272,21 @@ class Collections:
 
     # --- What they share ------------------------------------------------------------------------------------------
 
+    def _readable(self, username: str, refs: Sequence[str]) -> list[Collection]:
+        """Each once. A search makes nothing: a `default` that is not there yet has nothing to find. Blocks."""
+        found: dict[str, Collection] = {}
+        for ref in map(clean_text, refs):
+            try:
+                one = self._catalog.find(username, ref)
+            except NotFound:
+                if ref.strip() != DEFAULT:
+                    raise
+            else:
+                found[one.id] = one
+        return list(found.values())
+
     async def _own(self, username: str, ref: str) -> Collection:
-        return await self._threads.run(self._catalog.find_own, username, clean_text(ref))
+        return await self._threads.finish(self._catalog.find_own, username, clean_text(ref))
 
     async def _rerank(self, reranker: Reranker, query: str, candidates: Candidates) -> Candidates:
         try:

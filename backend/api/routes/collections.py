@@ -4,6 +4,7 @@ A collection is named by its id or its name. What a user may not read answers li
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -16,6 +17,7 @@ from backend.core.documents.filters import parse_filter
 from backend.core.documents.records import Collection
 from backend.core.errors import Forbidden, NotFound, Unavailable
 from backend.core.identity import ToolCaller
+from backend.core.storage.user_data import rag_folder
 from backend.models.collections import (
     CollectionChange,
     CollectionDetails,
@@ -31,6 +33,7 @@ from backend.models.collections import (
     SearchRequest,
     SearchResult,
 )
+from backend.utils.paths import remove_tree
 
 TOOL = "rag"
 START_TIMEOUT_S = 60.0
@@ -55,11 +58,17 @@ async def find_documents_tool(context: Tools) -> DocumentsTool:
     return tool.tool
 
 
-async def find_collections(context: Tools) -> DocumentCollections:
-    return (await find_documents_tool(context)).collections
+async def find_collections(caller: AnyCaller, context: Tools) -> AsyncIterator[DocumentCollections]:
+    tool = await find_documents_tool(context)
+    try:
+        yield tool.collections
+    finally:  # what was made for a user who has been deleted meanwhile, nobody else would remove
+        if not await context.authenticator.has_user(caller.principal.username):
+            folder = rag_folder(context.settings.DATA_DIR, caller.principal.username)
+            await asyncio.to_thread(remove_tree, folder)
 
 
-Collections = Annotated[DocumentCollections, Depends(find_collections)]
+Collections = Annotated[DocumentCollections, Depends(find_collections, scope="function")]  # until the answer begins
 
 
 @router.get("/collections")

@@ -35,7 +35,6 @@ class UserData:
         await self.files.delete_all(username)
         await asyncio.to_thread(remove_tree, rag_folder(self.data_dir, username))
         await asyncio.to_thread(_forget_reader, self.data_dir, username)
-        # Last, since an answer that still runs may be kept meanwhile: its row would go with the account, its files not.
         await self.sessions.delete_all(username)
 
 

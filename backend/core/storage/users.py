@@ -15,13 +15,15 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, exc, func, insert, select, update
 
-from backend.core.errors import Conflict, NotFound, Unprocessable
+from backend.core.errors import Conflict, NotFound, Unavailable, Unprocessable
 from backend.core.storage.database import Database
-from backend.core.storage.tables import users
+from backend.core.storage.tables import files, sessions, users
 from backend.utils.passwords import Passwords
 from backend.utils.shared_stamp import SharedStamp
 
 Role = Literal["user", "admin"]
+
+DELETE_TRIES = 10
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
@@ -131,21 +133,25 @@ class Users:
     ) -> User:
         """Remove an account with its keys and everything that it owns.
 
-        It is disabled first, so that no running client makes new data meanwhile; if something fails on the way, it
-        stays disabled and can be deleted again.
+        It is disabled first, so that nothing new is begun. Requests that run already may still leave something: a row
+        that has files keeps the account until both are gone, and the folders of an account without a row are looked
+        for once more. If something fails on the way, the account stays disabled and can be deleted again.
 
         Args:
-            delete_data: removes what the account owns outside this table, given its name.
+            delete_data: removes what the account owns outside this table, given its name. Called more than once.
 
         Raises:
             NotFound
             Conflict: see `update`.
+            Unavailable: its requests make new data all the time.
         """
         user = await self.update(username, disabled=True, keep_an_admin=keep_an_admin)
-        await delete_data(user.username)
-        remove = delete(users).where(users.c.username == user.username)
-        await self._stamp.renew_after(self._database.write_rows([(remove, {})]))
-        return user
+        for _ in range(DELETE_TRIES):
+            await delete_data(user.username)
+            if await self._stamp.renew_after(self._database.write(lambda connection: _remove(connection, user))):
+                await delete_data(user.username)
+                return user
+        raise Unavailable(f"Requests of {user.username} still run. Try again.", retry_after_s=5)
 
 
 def check_username(username: str) -> None:
@@ -188,6 +194,17 @@ def _check_another_admin(connection: Connection, user: User) -> None:
             "admin first.",
             param="username",
         )
+
+
+def _remove(connection: Connection, user: User) -> bool:
+    """Remove the account, unless it owns something with files: with its rows, the way to those would be lost."""
+    # Locked where the database can: a row that refers to it is made before this, and seen, or never.
+    connection.execute(select(users.c.id).where(users.c.username == user.username).with_for_update())
+    for table in (sessions, files):
+        if connection.execute(select(table.c.id).where(table.c.username == user.username).limit(1)).first():
+            return False
+    connection.execute(delete(users).where(users.c.username == user.username))
+    return True
 
 
 def _no_such_user(username: str) -> NotFound:

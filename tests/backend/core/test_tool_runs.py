@@ -155,9 +155,13 @@ async def test_closing_a_run_stops_the_tool() -> None:
 
 async def test_a_call_that_waits_for_a_place_until_its_deadline_says_so() -> None:
     async with bench() as b:
-        b.limit(timeout_s=0.2)
-        slow, waiting = await asyncio.gather(b.result("sleep", seconds=30), b.result(text="waits"))
-    assert "did not finish" in slow.error
+        b.limit(timeout_s=30)
+        slow = asyncio.create_task(b.result("sleep", seconds=30))
+        while b.tool.queue.running == 0:
+            await asyncio.sleep(0.01)
+        b.limit(timeout_s=0.1)  # of the next call alone
+        waiting = await b.result(text="waits")
+        slow.cancel()
     assert "busy with other calls" in waiting.error
     assert "ran waits" not in b.toy.journal
 

@@ -61,5 +61,22 @@ def open_files() -> list[str]:
     return sorted(link for link in links if not link.startswith("/usr/share/fonts/"))  # closed when they are collected
 
 
+async def settled_files(for_s: float = 0.3) -> int:
+    """How many files are open once that has not changed for a while: a thread may hold one for a moment."""
+    last, since = len(open_files()), time.monotonic()
+    while time.monotonic() - since < for_s:
+        await asyncio.sleep(0.02)
+        if (now := len(open_files())) != last:
+            last, since = now, time.monotonic()
+    return last
+
+
+async def are_open(number: int, within_s: float = 5) -> bool:
+    deadline = time.monotonic() + within_s
+    while len(open_files()) != number and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    return len(open_files()) == number
+
+
 def own_groups() -> list[Path]:
     return [group for parent in ControlGroups.find()._parents for group in parent.glob(f"*-{os.getpid()}-*")]

@@ -8,7 +8,7 @@ import pytest
 from backend.core.contracts import ToolFailure
 from config import Settings
 from tests.tools.python_coder.coder import started_cold_coder as started_coder
-from tests.tools.python_coder.machine import descendants, open_files, own_groups
+from tests.tools.python_coder.machine import are_open, descendants, own_groups, settled_files
 from tools.python_coder.args import PythonCoderArgs
 from tools.python_coder.tool import PythonCoder
 
@@ -82,7 +82,7 @@ async def test_a_session_whose_folder_was_deleted_gets_a_new_interpreter_in_a_ne
 async def test_sixteen_sessions_at_once_leave_nothing_behind(tmp_path):
     async with started_coder(tmp_path, PYTHON_MAX_INTERPRETERS=16) as coder:
         await coder.run("1", "s0")
-        files = len(open_files())
+        files = await settled_files()
 
         async def work(n: int) -> list[str]:
             values = []
@@ -99,7 +99,7 @@ async def test_sixteen_sessions_at_once_leave_nothing_behind(tmp_path):
             for n, values in enumerate(outcomes)
         )
         assert len(descendants(coder.tool._pool.zygote_pid)) == 1 + 16
-        assert len(open_files()) - files == 15 * 3
+        assert await are_open(files + 15 * 3)
     assert await asyncio.to_thread(own_groups) == []
 
 
