@@ -37,7 +37,7 @@ class Settings(BaseSettings):
 
     # --- Where data lives -----------------------------------------------------------------------------------------
     DATA_DIR: Path = Path("data")  # everything the servers write; give two copies two folders
-    DATABASE_URL: str = ""  # SQLAlchemy URL; empty: SQLite in DATA_DIR/app.db
+    DATABASE_URL: str = ""  # SQLAlchemy URL, e.g. postgresql://name:password@host/database; empty: DATA_DIR/app.db
 
     # --- LLM backends ---------------------------------------------------------------------------------------------
     LLM_BACKEND: CommaSeparated = ("auto",)  # ollama, llamacpp, auto, or an order such as llamacpp,ollama
@@ -159,6 +159,25 @@ class Settings(BaseSettings):
         if value and (value.lower() in PLACEHOLDER_SECRETS or len(value.encode()) < 16):
             raise ValueError("use at least 16 random bytes, or leave it empty")
         return value
+
+    @field_validator("DATABASE_URL")
+    @classmethod
+    def _name_the_driver(cls, value: str) -> str:
+        if not value:
+            return value
+        from sqlalchemy import exc, make_url  # only here: most programs that read settings open no database
+
+        try:
+            url = make_url(value)
+            if url.drivername in {"postgresql", "postgres"}:
+                url = url.set(drivername="postgresql+psycopg")
+            url.get_dialect().import_dbapi()
+        except ModuleNotFoundError as error:
+            install = "bash start_servers.sh --install requirements-postgresql.txt"
+            raise ValueError(f"the package {error.name} is not installed; for PostgreSQL: {install}") from None
+        except exc.ArgumentError:
+            raise ValueError("use a URL such as postgresql://name:password@host/database") from None
+        return url.render_as_string(hide_password=False)
 
     @field_validator("TAVILY_API_KEY")
     @classmethod

@@ -49,6 +49,21 @@ def prepare_logs(settings: Settings) -> Path:
     return logs
 
 
+def check_database(settings: Settings) -> None:
+    """See that another database than our own file can be used, before two servers fail for it."""
+    if not settings.DATABASE_URL:
+        return
+    from sqlalchemy import exc, make_url  # only here: they would slow every start
+
+    from backend.core.storage.database import Database
+
+    try:
+        Database(settings.database_url, readers=1).try_once()
+    except exc.SQLAlchemyError as error:
+        shown = make_url(settings.database_url).render_as_string(hide_password=True)
+        raise SystemExit(f"DATABASE_URL: cannot use {shown}: {str(error).splitlines()[0]}") from None
+
+
 def choose_ports(settings: Settings) -> dict[str, int]:
     """The ports of both servers: seen to be free, and for a 0 a free one."""
     ports: dict[str, int] = {}
@@ -124,6 +139,7 @@ def needs_engine(settings: Settings, backends: list[Backend]) -> bool:
 def main() -> None:
     settings = load_settings()
     logs = prepare_logs(settings)
+    check_database(settings)
     ports = choose_ports(settings)
     backends = find_backends(settings)
     engine = needs_engine(settings, backends)

@@ -22,6 +22,8 @@ from config import load_settings
         ("JWT_ALGORITHM", "none"),
         ("MODEL_ALIASES", "not json"),
         ("SSE_KEEPALIVE_S", "-1"),
+        ("DATABASE_URL", "app.db"),
+        ("DATABASE_URL", "postgresql+nosuchdriver://host/app"),
     ],
 )
 def test_a_wrong_value_ends_the_start_with_one_line_that_names_the_setting(

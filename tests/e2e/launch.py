@@ -91,11 +91,11 @@ class Copy:
         self.script.send_signal(number)
         return self.script.wait(timeout=STOP_TIMEOUT_S)
 
-    def make_key(self, username: str) -> str:
+    def make_key(self, username: str, role: str = "user", **settings: str) -> str:
         """An API key of a new user."""
         create = [PYTHON, "create_user_direct.py"]
-        env = environment(self.data_dir)
-        account = [*create, "--username", username, "--password-stdin"]
+        env = environment(self.data_dir, **settings)
+        account = [*create, "--username", username, "--role", role, "--password-stdin"]
         subprocess.run(account, cwd=ROOT, env=env, input=PASSWORD.encode(), check=True, capture_output=True, timeout=60)
         done = subprocess.run([*create, "--make-key", username], cwd=ROOT, env=env, capture_output=True, timeout=60)
         return done.stdout.decode().strip()

@@ -4,7 +4,8 @@ Reads run in a small pool of threads. Writes go through one thread that commits 
 (group commit): under load the price of a commit is shared by all the requests that wait for it, and alone a write costs
 one hop to a thread. Files that belong to a batch are written side by side. Nothing here blocks the event loop.
 
-Several processes may share one SQLite file: it is in WAL mode, and a writer takes the write lock when it begins.
+Several processes may share one SQLite file: it is in WAL mode, and a writer takes the write lock when it begins. They
+may also share a PostgreSQL server; a connection that it has lost is made anew by the next request.
 """
 
 import asyncio
@@ -27,6 +28,12 @@ MAX_WAITING_WRITES = 4096
 MAX_BATCH = 128
 LOCK_WAIT_S = 10
 FILE_WRITERS = 8
+# For libpq: a server that is gone, or a neighbour that holds a row, ends the wait with an error.
+POSTGRESQL = {
+    "connect_timeout": 5,  # seconds
+    "tcp_user_timeout": 1000 * LOCK_WAIT_S,  # ms
+    "options": f"-c lock_timeout={LOCK_WAIT_S}s -c statement_timeout={3 * LOCK_WAIT_S}s",
+}
 
 Row = tuple[Executable, dict[str, Any]]  # a statement with bind parameters, and their values
 
@@ -50,14 +57,24 @@ class Database:
     """
 
     def __init__(self, url: str, *, readers: int = 4) -> None:
-        self._url = url
-        self._is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        self._url = make_url(url)
+        self._is_sqlite = self._url.get_backend_name() == "sqlite"
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-read")
         self._file_writers = ThreadPoolExecutor(FILE_WRITERS, thread_name_prefix="file-write")
         self._writes: queue.Queue[_Write | None] = queue.Queue(MAX_WAITING_WRITES)
         self._writer = threading.Thread(target=self._write_forever, name="db-write", daemon=True)
-        self._read_engine = self._make_engine(for_writing=False)
-        self._write_engine = self._make_engine(for_writing=True)
+        self._read_engine = self._make_engine(readers, for_writing=False)
+        self._write_engine = self._make_engine(1, for_writing=True)
+
+    def try_once(self) -> None:
+        """Connect, and let go again. Blocks; needs no `open`.
+
+        Raises:
+            SQLAlchemyError: the database cannot be reached, or refuses.
+        """
+        with self._read_engine.connect():
+            pass
+        self._dispose()
 
     async def open(self) -> None:
         """Make the tables that are missing, and start to take writes."""
@@ -112,9 +129,12 @@ class Database:
         # Shielded: a caller that goes away does not undo what the writer is about to commit.
         return await asyncio.shield(done)
 
-    def _make_engine(self, *, for_writing: bool) -> Engine:
+    def _make_engine(self, threads: int, *, for_writing: bool) -> Engine:
         if not self._is_sqlite:
-            return create_engine(self._url, pool_pre_ping=True, pool_size=1 if for_writing else 4)
+            arguments = POSTGRESQL if self._url.get_backend_name() == "postgresql" else {}
+            return create_engine(
+                self._url, connect_args=arguments, pool_pre_ping=True, pool_size=threads, max_overflow=0
+            )
         engine = create_engine(
             self._url, connect_args={"timeout": LOCK_WAIT_S, "check_same_thread": False, "isolation_level": None}
         )
@@ -124,12 +144,11 @@ class Database:
         return engine
 
     def _create_tables(self) -> None:
-        database = make_url(self._url).database
-        if self._is_sqlite and database:
-            Path(database).parent.mkdir(parents=True, exist_ok=True)
+        if self._is_sqlite and self._url.database:
+            Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
         try:
             metadata.create_all(self._write_engine)
-        except exc.OperationalError:  # another process made them in the same moment
+        except exc.DatabaseError:  # another process made them in the same moment
             metadata.create_all(self._write_engine)
 
     def _dispose(self) -> None:
@@ -220,6 +239,8 @@ def _as_ours(error: exc.DBAPIError) -> Exception:
     text = str(error.orig).lower()
     if "full" in text or "disk i/o" in text or "readonly" in text or "read-only" in text:
         return StorageFailed("The server's disk is full or cannot be written. Tell whoever runs it.")
-    if "locked" in text or "busy" in text:
+    if "locked" in text or "busy" in text or "timeout" in text:
         return Unavailable("The database is busy. Try again shortly.", retry_after_s=1)
+    if error.connection_invalidated or "connection" in text:
+        return Unavailable("The database cannot be reached. Try again shortly.", retry_after_s=5)
     return ApiError("The database failed. Tell whoever runs the server to read its log.")
