@@ -4,6 +4,7 @@ A collection is named by its id or its name. What a user may not read answers li
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -59,13 +60,15 @@ async def find_documents_tool(context: Tools) -> DocumentsTool:
 
 
 async def find_collections(caller: AnyCaller, context: Tools) -> AsyncIterator[DocumentCollections]:
-    tool = await find_documents_tool(context)
+    collections = (await find_documents_tool(context)).collections
+    username, began_at = caller.principal.username, time.time()
     try:
-        yield tool.collections
+        yield collections
     finally:  # what was made for a user who has been deleted meanwhile, nobody else would remove
-        if not await context.authenticator.has_user(caller.principal.username):
-            folder = rag_folder(context.settings.DATA_DIR, caller.principal.username)
-            await asyncio.to_thread(remove_tree, folder)
+        if not await context.authenticator.has_user(username):
+            own = [one for one in await collections.list_all(username) if one.owner == username]
+            if all(one.created_at >= began_at for one in own):  # older ones: of a database that was put back
+                await asyncio.to_thread(remove_tree, rag_folder(context.settings.DATA_DIR, username))
 
 
 Collections = Annotated[DocumentCollections, Depends(find_collections, scope="function")]  # until the answer begins
