@@ -53,15 +53,15 @@ def check_database(settings: Settings) -> None:
     """See that another database than our own file can be used, before two servers fail for it."""
     if not settings.DATABASE_URL:
         return
-    from sqlalchemy import exc, make_url  # only here: they would slow every start
+    from sqlalchemy import create_engine, exc  # only here: it would slow every start
 
-    from backend.core.storage.database import Database
-
+    engine = create_engine(settings.database_url)
     try:
-        Database(settings.database_url, readers=1).try_once()
+        engine.connect().close()
     except exc.SQLAlchemyError as error:
-        shown = make_url(settings.database_url).render_as_string(hide_password=True)
+        shown = engine.url.render_as_string(hide_password=True)
         raise SystemExit(f"DATABASE_URL: cannot use {shown}: {str(error).splitlines()[0]}") from None
+    engine.dispose()
 
 
 def choose_ports(settings: Settings) -> dict[str, int]:

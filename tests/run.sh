@@ -52,4 +52,6 @@ printf '\n== pytest, after %s\n' "${passed[*]}"
 for setting in $("$PYTHON" -c 'from config import Settings; print(*Settings.model_fields)'); do
     unset "$setting" # the tests choose their own
 done
-exec "$PYTHON" -m pytest -n 3 --dist loadfile "$@" # they mostly wait: for sockets, processes and deadlines
+# Three at once, since they mostly wait: for sockets, processes and deadlines. What fails is tried once more and then told
+# as a rerun: thousands of tests with real processes and clocks meet a machine that stands still now and then.
+exec "$PYTHON" -m pytest -n 3 --dist loadfile --reruns 1 -r R --tb=native "$@"

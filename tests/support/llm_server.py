@@ -36,7 +36,7 @@ class Call:
     finished: bool = False  # the answer was sent to its end
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def gone(self, timeout_s: float = 5.0) -> float:
+    async def gone(self, timeout_s: float = 15.0) -> float:
         """Wait until the client hung up; return when."""
         async with asyncio.timeout(timeout_s):
             await self._over.wait()

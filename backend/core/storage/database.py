@@ -66,16 +66,6 @@ class Database:
         self._read_engine = self._make_engine(readers, for_writing=False)
         self._write_engine = self._make_engine(1, for_writing=True)
 
-    def try_once(self) -> None:
-        """Connect, and let go again. Blocks; needs no `open`.
-
-        Raises:
-            SQLAlchemyError: the database cannot be reached, or refuses.
-        """
-        with self._read_engine.connect():
-            pass
-        self._dispose()
-
     async def open(self) -> None:
         """Make the tables that are missing, and start to take writes."""
         loop = asyncio.get_running_loop()

@@ -341,13 +341,13 @@ async def test_a_connection_that_breaks_after_progress_is_a_result(http: aiohttp
 async def test_a_result_counts_though_the_connection_does_not_end(http: aiohttp.ClientSession) -> None:
     async def respond(writer: asyncio.StreamWriter) -> None:
         await says(PROGRESS + b'event: result\ndata: {"success": true}\n\n')(writer)
-        await asyncio.sleep(10)
+        await asyncio.sleep(20)
 
     async with something_else(respond) as url:
         started = time.monotonic()
         _, result = await run(make_client(http, url), toy())
     assert result.success
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("first", [b"", PROGRESS], ids=["from the start", "after progress"])

@@ -16,6 +16,7 @@ from backend.core.errors import NotFound, Unavailable
 from backend.core.tool_runs import Progress, ToolRuns
 from backend.core.toolbox import LoadedTool, Toolbox
 from config import Settings
+from tests.support.eventually import eventually
 from tests.support.toy_tool.args import ToyArgs
 from tests.support.toy_tool.tool import BrokenTool, SlowTool, ToyTool
 
@@ -195,8 +196,7 @@ async def test_a_tool_that_cannot_start_is_off_and_refuses() -> None:
 async def test_a_tool_whose_start_hangs_is_off_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toolbox, "START_TIMEOUT_S", 0.05)
     async with bench(SlowTool) as b:
-        await asyncio.sleep(0.2)
-        assert b.tool.status.reason == "It could not be started."
+        assert await eventually(lambda: b.tool.status.reason == "It could not be started.")
 
 
 async def test_what_cannot_be_loaded_is_off_and_the_rest_serves() -> None:
@@ -208,7 +208,7 @@ async def test_what_cannot_be_loaded_is_off_and_the_rest_serves() -> None:
     }
     box = Toolbox(places, Settings(_env_file=None))
     box.start()
-    await asyncio.sleep(0.05)
+    await eventually(lambda: not any(tool.is_starting for tool in box))
     states = {tool.spec.name: tool.status for tool in box}
     await box.close()
     assert [name for name, status in states.items() if status.enabled] == ["toy"]
@@ -224,11 +224,10 @@ async def test_tools_start_together_and_close_in_reverse(monkeypatch: pytest.Mon
         order.append(self.spec.name)
 
     monkeypatch.setattr(ToyTool, "close", note)
-    monkeypatch.setattr(SlowTool, "start_s", 0.2)
+    monkeypatch.setattr(SlowTool, "start_s", 2)
     box = Toolbox({"slow": f"{PLACE}:SlowTool", "toy": f"{PLACE}:ToyTool"}, Settings(_env_file=None))
     box.start()
-    await asyncio.sleep(0.05)
-    assert [tool.is_starting for tool in box] == [True, False]
+    assert await eventually(lambda: [tool.is_starting for tool in box] == [True, False])
     await box.close()
     assert order == ["toy", "slow"]
 

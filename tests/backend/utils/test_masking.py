@@ -40,7 +40,7 @@ def test_masking_takes_time_in_proportion_to_the_text_even_when_it_is_made_to_be
     ):
         start = time.perf_counter()
         mask(hostile * (1_000_000 // len(hostile)))
-        assert time.perf_counter() - start < 2
+        assert time.perf_counter() - start < 10
 
 
 def test_a_json_value_is_masked_in_all_its_depth() -> None:

@@ -162,4 +162,4 @@ async def test_size_and_time_are_bounded(site: Site) -> None:
     assert "larger" in await refusal(site.url("/endless"), site)
     started = time.monotonic()
     assert "within" in await refusal(site.url("/slow"), site, timeout_s=0.3)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5

@@ -9,6 +9,7 @@ import os
 import time
 from pathlib import Path
 
+from tests.support.eventually import eventually
 from tools.sandbox.cgroups import ControlGroups
 
 _elders: set[int] = set()
@@ -44,13 +45,8 @@ def is_alive(pid: int) -> bool:
     return False
 
 
-async def are_gone(pids: set[int], within_s: float = 5) -> bool:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if not any(map(is_alive, pids)):
-            return True
-        await asyncio.sleep(0.02)
-    return False
+async def are_gone(pids: set[int], within_s: float = 10) -> bool:
+    return await eventually(lambda: not any(map(is_alive, pids)), within_s)
 
 
 def open_files() -> list[str]:
@@ -69,13 +65,6 @@ async def settled_files(for_s: float = 0.3) -> int:
         if (now := len(open_files())) != last:
             last, since = now, time.monotonic()
     return last
-
-
-async def are_open(number: int, within_s: float = 5) -> bool:
-    deadline = time.monotonic() + within_s
-    while len(open_files()) != number and time.monotonic() < deadline:
-        await asyncio.sleep(0.02)
-    return len(open_files()) == number
 
 
 def own_groups() -> list[Path]:

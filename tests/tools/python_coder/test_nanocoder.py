@@ -10,6 +10,7 @@ import pytest
 from backend.core.contracts import ToolFailure
 from backend.core.messages import ToolCall
 from config import Settings
+from tests.support.eventually import eventually
 from tests.support.scripted import Pause, ScriptedLLM, refused
 from tests.tools.python_coder.machine import are_gone, descendants, open_files, own_groups
 from tests.tools.python_coder.tasks import bash, context, installed, settings, started, write
@@ -82,7 +83,7 @@ async def test_a_task_that_takes_too_long_is_stopped_with_all_that_it_started(tm
         before = descendants()
         began = time.monotonic()
         result = await tool.run(NanocoderArgs(task="wait", timeout=99), context(tmp_path, llm))
-        assert 5 < time.monotonic() - began < 12
+        assert 5 < time.monotonic() - began < 40
         assert await are_gone(descendants() - before)
         assert (llm.running, llm.abandoned) == (0, 1)
 
@@ -139,10 +140,9 @@ async def test_closing_in_the_middle_of_a_task_leaves_no_process_file_or_group(t
             while not llm.running:
                 await asyncio.sleep(0.05)
     result = await asyncio.wait_for(call, 10)
-    await asyncio.sleep(0.1)
 
     assert not result.success
-    assert (open_files(), descendants()) == before
+    assert await eventually(lambda: (open_files(), descendants()) == before)
     assert await asyncio.to_thread(own_groups) == []
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from backend.core.contracts import ToolContext
+from tests.support.eventually import eventually
 from tests.support.scripted import Pause, ScriptedLLM, refused
 from tools.python_coder.nanocoder_gateway import MAX_CONNECTIONS, Gateway
 
@@ -67,6 +68,7 @@ async def test_whoever_holds_connections_open_gets_few_of_them_and_ends_with_the
         connections = [await connect() for _ in range(12)]
         for _, writer in connections:
             writer.write(post(BODY).encode())
+        assert await eventually(lambda: llm.running == MAX_CONNECTIONS)
         await asyncio.sleep(0.3)
         assert llm.running == MAX_CONNECTIONS
     assert llm.running == 0

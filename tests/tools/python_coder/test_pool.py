@@ -7,8 +7,9 @@ import pytest
 
 from backend.core.contracts import ToolFailure
 from config import Settings
+from tests.support.eventually import eventually
 from tests.tools.python_coder.coder import started_cold_coder as started_coder
-from tests.tools.python_coder.machine import are_open, descendants, own_groups, settled_files
+from tests.tools.python_coder.machine import descendants, open_files, own_groups, settled_files
 from tools.python_coder.args import PythonCoderArgs
 from tools.python_coder.tool import PythonCoder
 
@@ -59,9 +60,8 @@ async def test_when_all_are_busy_a_call_waits_and_then_says_so(tmp_path):
 async def test_an_idle_interpreter_is_put_away(tmp_path):
     async with started_coder(tmp_path, PYTHON_IDLE_S=0.4) as coder:
         await coder.run("x = 1")
-        await asyncio.sleep(1)
 
-        assert coder.tool._pool.live == 0
+        assert await eventually(lambda: coder.tool._pool.live == 0)
         result = await coder.run("'x' in globals()")
         assert result.data["value"] == "False"
         assert "it was idle for long" in result.metadata["notices"][0]
@@ -99,7 +99,7 @@ async def test_sixteen_sessions_at_once_leave_nothing_behind(tmp_path):
             for n, values in enumerate(outcomes)
         )
         assert len(descendants(coder.tool._pool.zygote_pid)) == 1 + 16
-        assert await are_open(files + 15 * 3)
+        assert await eventually(lambda: len(open_files()) - files == 15 * 3)
     assert await asyncio.to_thread(own_groups) == []
 
 

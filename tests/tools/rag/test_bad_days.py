@@ -156,7 +156,7 @@ async def test_an_upload_and_searches_do_not_wait_for_each_other(
                     await collections.search(username, ["default"], query)
                 searched += 1
             await asyncio.sleep(0.02)
-        assert searched > 10
+        assert searched > 3
         assert (await upload).document.chunks > 300
 
 

@@ -230,8 +230,8 @@ async def test_who_leaves_ends_the_search(web: Web) -> None:
     with pytest.raises(httpx.ReadTimeout):
         await web.tools.alice.post(ROUTE, json={"query": "bridges"}, timeout=0.5)
     left = time.monotonic()
-    await asyncio.wait_for(web.tavily.left_early.wait(), 5)
-    assert time.monotonic() - left < 2
+    await asyncio.wait_for(web.tavily.left_early.wait(), 20)
+    assert time.monotonic() - left < 10
 
 
 async def test_who_leaves_ends_the_writing(web: Web) -> None:

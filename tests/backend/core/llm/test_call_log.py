@@ -228,8 +228,8 @@ async def test_a_full_queue_drops_records_counts_them_and_warns_once(
         start = time.monotonic()
         for _ in range(100):
             log.put(record)
-        assert time.monotonic() - start < 0.5
-    async with asyncio.timeout(5):
+        assert time.monotonic() - start < 5
+    async with asyncio.timeout(20):
         while len(lines_of(path)) < 8:
             await asyncio.sleep(0.01)
     log.put(record)  # there is room again

@@ -90,8 +90,8 @@ def test_a_signal_ends_it_at_once_even_in_the_middle_of_an_answer(tmp_path: Path
                 client.recv(1)
                 asked = time.monotonic()
                 process.send_signal(number)
-                assert process.wait(timeout=10) == -number
-                assert time.monotonic() - asked < 2
+                assert process.wait(timeout=20) == -number
+                assert time.monotonic() - asked < 10
 
 
 def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ async def test_a_call_that_waited_in_vain_is_told_when_to_come_back() -> None:
     start = time.monotonic()
     with pytest.raises(Unavailable) as caught:
         await collect(limited, ask())
-    assert 0.04 < time.monotonic() - start < 2
+    assert 0.04 < time.monotonic() - start < 10
     assert caught.value.status == 503
     assert caught.value.retry_after_s == 0.05
     assert len(inner.requests) == 1

@@ -124,13 +124,13 @@ async def test_too_many_waiting_writes_are_told_to_come_back(tmp_path: Path, mon
 
 
 async def test_the_event_loop_runs_on_while_the_disk_is_waited_for(database: Database) -> None:
-    write = asyncio.create_task(database.write(lambda connection: time.sleep(0.3)))
+    write = asyncio.create_task(database.write(lambda connection: time.sleep(2)))
     longest = 0.0
     while not write.done():
         began = time.perf_counter()
         await asyncio.sleep(0.001)
         longest = max(longest, time.perf_counter() - began)
-    assert longest < 0.2
+    assert longest < 1.5
 
 
 async def test_closing_finishes_the_writes_that_were_accepted(tmp_path: Path) -> None:

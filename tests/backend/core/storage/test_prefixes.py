@@ -75,4 +75,4 @@ def test_pictures_count_by_their_content() -> None:
 def test_no_text_is_too_strange_or_takes_long(text: str) -> None:
     began = time.process_time()
     assert digest((Message("user", text), Message("assistant", text))) != digest(HELLO)
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 2
