@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from backend.api.context import open_context
 from backend.api.description import describe_truthfully
+from backend.api.docs_page import add_docs_page
 from backend.api.errors import install_error_handlers
 from backend.api.metrics import Metrics
 from backend.api.middleware import add_middleware
@@ -41,11 +42,12 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.context = context
             yield
 
-    app = FastAPI(title="LLM API Server", description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title="LLM API Server", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
     install_error_handlers(app)
     add_middleware(app, settings, metrics)
     open_to_clients = (chat, responses, completions, embeddings, models, files, vector_stores, vector_store_files)
     for routes in (*open_to_clients, documents, auth, admin, sessions, usage, runs, health):
         app.include_router(routes.router)
     describe_truthfully(app)
+    add_docs_page(app)
     return app

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from backend.api.description import describe_truthfully
+from backend.api.docs_page import add_docs_page
 from backend.api.errors import install_error_handlers
 from backend.api.middleware import add_middleware
 from backend.api.routes import collection_uploads, collections, text_vectors, tool_calls, tools
@@ -29,7 +30,7 @@ def create_tools_app(settings: Settings, tools_list: Mapping[str, str] = TOOLS) 
             app.state.context = context
             yield
 
-    app = FastAPI(title="LLM tools API", description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title="LLM tools API", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
     install_error_handlers(app)
     add_middleware(app, settings, metrics)
     for routes in (tools, collections, collection_uploads, text_vectors):
@@ -37,6 +38,7 @@ def create_tools_app(settings: Settings, tools_list: Mapping[str, str] = TOOLS) 
     app.include_router(tool_calls.make_router(toolbox))
     _describe_arguments(app, toolbox)
     describe_truthfully(app)
+    add_docs_page(app)
     return app
 
 
