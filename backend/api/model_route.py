@@ -1,4 +1,4 @@
-"""The way into every route that has a model work: `APIRouter(route_class=ModelRoute)` is all that such a route does.
+"""The way into every route that costs something: `APIRouter(route_class=ModelRoute)` is all that such a route does.
 
 A POST is let in by the caller's limits and holds its place until the last byte of its response; its tokens are counted
 on the caller (`backend.core.usage`); and one with an `Idempotency-Key` is answered once. Other methods pass through.
@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import Request
+from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -38,6 +39,26 @@ class ModelRoute(HandRoute):
             # Of the account, not of its name alone: a later one of the same name is somebody else.
             account = f"{caller.username} {(await context.users.get(caller.username)).created_at}"
             return await context.repeats.answer(request, account, lambda again: let_in(endpoint, again, caller))
+
+        return handle
+
+
+class LimitedRoute(APIRoute):
+    """An ordinary route for work that no model does: its POSTs too are let in by the caller's limits."""
+
+    @staticmethod
+    async def find_caller(request: Request) -> Principal | None:
+        """Whose limits hold; nobody's where the request has been let in before."""
+        return await authenticate_request(request)
+
+    def get_route_handler(self) -> EndpointCall:
+        endpoint = super().get_route_handler()
+        if self.methods != {"POST"}:
+            return endpoint
+
+        async def handle(request: Request) -> Response:
+            caller = await self.find_caller(request)
+            return await (let_in(endpoint, request, caller) if caller else endpoint(request))
 
         return handle
 

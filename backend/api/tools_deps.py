@@ -10,8 +10,9 @@ from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
 from fastapi.security.base import SecurityBase
 
 from backend.api.deps import get_credential
+from backend.api.model_route import LimitedRoute
 from backend.api.tools_context import ToolsContext
-from backend.core.identity import ToolCaller
+from backend.core.identity import Principal, ToolCaller
 
 
 class _MayCallTools(SecurityBase):
@@ -22,6 +23,14 @@ class _MayCallTools(SecurityBase):
     async def __call__(self, request: Request) -> ToolCaller:
         context: ToolsContext = request.app.state.context
         return await context.authenticator.authenticate_tool_caller(get_credential(request.headers))
+
+
+class LimitedToolsRoute(LimitedRoute):
+    @staticmethod
+    async def find_caller(request: Request) -> Principal | None:
+        context: ToolsContext = request.app.state.context
+        caller = await context.authenticator.authenticate_tool_caller(get_credential(request.headers))
+        return None if caller.session_id else caller.principal  # the main API has let in what it asks for
 
 
 async def get_tools_context(request: Request) -> ToolsContext:

@@ -20,7 +20,7 @@ from backend.api.routes.collections import Collections, own_collection
 from backend.api.sse import RunResponse
 from backend.api.tool_results import error_frame, event_frame
 from backend.api.tools_context import ToolsContext
-from backend.api.tools_deps import AnyCaller, Tools
+from backend.api.tools_deps import AnyCaller, LimitedToolsRoute, Tools
 from backend.core.documents.collections import DEFAULT, DocumentCollections
 from backend.core.documents.records import Attributes, Collection, Progress
 from backend.core.documents.uploads import FileTaken, IncomingFile, add_files, with_progress
@@ -53,7 +53,7 @@ FORM: dict[str, Any] = {
     }
 }
 
-router = APIRouter(prefix="/api/tools/rag", tags=["documents"])
+router = APIRouter(prefix="/api/tools/rag", tags=["documents"], route_class=LimitedToolsRoute)
 
 
 @router.post(

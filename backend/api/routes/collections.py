@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from backend.api.downloads import send_file
-from backend.api.tools_deps import AnyCaller, Tools
+from backend.api.tools_deps import AnyCaller, LimitedToolsRoute, Tools
 from backend.core.documents.collections import DocumentCollections, DocumentsTool
 from backend.core.documents.filters import parse_filter
 from backend.core.documents.records import Collection
@@ -39,7 +39,7 @@ from backend.utils.paths import remove_tree
 TOOL = "rag"
 START_TIMEOUT_S = 60.0
 
-router = APIRouter(prefix="/api/tools/rag", tags=["documents"])
+router = APIRouter(prefix="/api/tools/rag", tags=["documents"], route_class=LimitedToolsRoute)
 
 
 async def find_documents_tool(context: Tools) -> DocumentsTool:

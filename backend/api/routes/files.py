@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from backend.api.bodies import arriving
 from backend.api.deps import Caller, Context
 from backend.api.downloads import send_file
+from backend.api.model_route import LimitedRoute
 from backend.core.attachments import safe_name
 from backend.core.errors import BadRequest
 from backend.models.files import DeletedFile, FileObject, FileObjects, Purpose
@@ -24,7 +25,7 @@ MIN_LIFETIME_S = 3_600
 MAX_LIFETIME_S = 30 * 24 * 3_600
 PURPOSES: tuple[str, ...] = get_args(Purpose)
 
-router = APIRouter(prefix="/v1/files", tags=["files"])
+router = APIRouter(prefix="/v1/files", tags=["files"], route_class=LimitedRoute)
 
 FORM: dict[str, Any] = {
     "requestBody": {

@@ -5,13 +5,13 @@ import base64
 from fastapi import APIRouter
 
 from backend.api.routes.collections import find_documents_tool
-from backend.api.tools_deps import AnyCaller, Tools
+from backend.api.tools_deps import AnyCaller, LimitedToolsRoute, Tools
 from backend.core.documents.records import shown_model
 from backend.models.embeddings import EmbeddedTexts, TextsToEmbed
 
 FEW = 8  # texts: more of them wait behind what others search for
 
-router = APIRouter(prefix="/api/tools/rag", tags=["documents"])
+router = APIRouter(prefix="/api/tools/rag", tags=["documents"], route_class=LimitedToolsRoute)
 
 
 @router.post("/embeddings", include_in_schema=False)

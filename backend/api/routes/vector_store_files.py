@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query, Request
 
 from backend.api.deps import Caller, Context
 from backend.api.disconnects import stop_on_disconnect
+from backend.api.model_route import LimitedRoute
 from backend.api.routes.vector_stores import add_files
 from backend.core.errors import BadRequest, NotFound
 from backend.models.vector_stores import (
@@ -30,7 +31,7 @@ from backend.models.vector_stores import (
 
 BATCH_ID = re.compile(r"vsfb_([0-9a-f]{8})_([0-9a-f]{1,4})_([0-9a-f]{1,4})")
 
-router = APIRouter(prefix="/v1/vector_stores/{store_id}", tags=["vector stores"])
+router = APIRouter(prefix="/v1/vector_stores/{store_id}", tags=["vector stores"], route_class=LimitedRoute)
 
 
 @router.post("/files")

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request
 
 from backend.api.deps import Caller, Context
 from backend.api.disconnects import stop_on_disconnect
+from backend.api.model_route import LimitedRoute
 from backend.core.errors import ApiError, BadRequest
 from backend.models.vector_stores import (
     DeletedStore,
@@ -19,7 +20,7 @@ from backend.models.vector_stores import (
     VectorStorePage,
 )
 
-router = APIRouter(prefix="/v1/vector_stores", tags=["vector stores"])
+router = APIRouter(prefix="/v1/vector_stores", tags=["vector stores"], route_class=LimitedRoute)
 
 
 @router.post("")

@@ -272,3 +272,25 @@ async def test_a_server_without_documents_says_so(tmp_path: Path) -> None:
         ):
             assert answer.status_code == 404
             assert "tool" in answer.json()["error"]["message"]
+
+
+async def test_uploads_and_searches_count_as_requests_once(tmp_path: Path, embedding_model: Path) -> None:
+    settings = {"RAG_EMBEDDING_MODEL": str(embedding_model), "USER_REQUESTS_PER_MINUTE": 4}
+    async with (
+        NativeModel() as model,
+        running_agents(tmp_path / "data", model, tools=TOOLS, **settings) as server,
+        client_of(server.alice) as client,
+        httpx.AsyncClient(base_url=server.main.settings.tools_url, headers=server.alice.headers, timeout=30) as tools,
+    ):
+        file = await upload(client, "rivers.md", PAGES[0].encode())
+        store = await client.vector_stores.create(name="notes")
+        await client.vector_stores.files.create(file_id=file, vector_store_id=store.id)
+        assert (await client.vector_stores.search(store.id, query="Elbe")).data
+        with pytest.raises(openai.RateLimitError) as refused:
+            await client.vector_stores.search(store.id, query="Elbe")
+        assert refused.value.response.headers["retry-after"]
+        assert (await client.vector_stores.files.list(store.id)).data, "what only shows is not limited"
+
+        search = f"/api/tools/rag/collections/{store.id}/search"
+        codes = [(await tools.post(search, json={"query": "Elbe"})).status_code for _ in range(5)]
+        assert codes == [200, 200, 200, 200, 429], "what the main API asked for is counted there alone"
