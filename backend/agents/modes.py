@@ -8,25 +8,24 @@ the decision to give one. Both keep their side of the conversation in the transc
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
 
+from backend.agents.decisions import decision_schema
 from backend.agents.listening import Said
 from backend.agents.tool_calls import Call, Outcome
 from backend.agents.transcript import Transcript
 from backend.core.llm.base import LLMRequest, ResponseFormat
 from backend.core.llm.text_calls import TextCall, final_answer_in, find_calls, is_cut_call, is_promise
-from backend.core.llm.toolset import Toolset, dump_arguments, parse_json
+from backend.core.llm.toolset import Toolset, parse_json
 from backend.core.llm.wire import new_call_id
 from backend.core.messages import Message, ToolCall
 from backend.core.prompts import load_prompt
 
 MAX_CALLS = 8  # in one step
-MAX_THOUGHT = 400
-MAX_INPUT = 2_000  # a longer text limit makes a grammar that engines refuse; the tool checks the real one
 MAX_DECISION_TOKENS = 2_048
 DECISION_TEMPERATURE = 0.2
 NOTHING = "(nothing)"  # an empty message is more than some templates can take
@@ -133,9 +132,9 @@ class Native:
 class Constrained:
     streams_replies = False
 
-    def __init__(self, tools: Toolset) -> None:
+    def __init__(self, tools: Toolset, functions: Container[str] = ()) -> None:
         self._tools = tools
-        self._format = ResponseFormat(decision_schema(tools), "step")
+        self._format = ResponseFormat(decision_schema(tools, functions), "step")
 
     def request(self, base: LLMRequest, transcript: Transcript) -> LLMRequest:
         sampling = base.sampling
@@ -241,55 +240,3 @@ def _valid_json(call: ToolCall, made: Mapping[str, Call]) -> str:
     except ValueError:
         pass
     return made[call.id].arguments_text if call.id in made else "{}"
-
-
-def describe_tools(tools: Toolset) -> str:
-    """The tools for a model whose template does not show them."""
-    return "\n".join(
-        f"- {tool.name}: {tool.description}\n  input: {dump_arguments(simplify(tool.parameters))}"
-        for tool in tools.definitions
-    )
-
-
-def decision_schema(tools: Toolset) -> dict[str, Any]:
-    """One object for each thing that may be done."""
-    thought = {"type": "string", "maxLength": MAX_THOUGHT}
-    branches = [
-        _closed(
-            {"thought": thought, "action": {"const": tool.name}, "input": simplify(tool.parameters, describe=False)}
-        )
-        for tool in tools.definitions
-    ]
-    return {"anyOf": [*branches, _closed({"thought": thought, "action": {"const": "answer"}})]}
-
-
-def simplify(schema: dict[str, Any], *, describe: bool = True) -> dict[str, Any]:
-    """A schema without references and without what the engines' grammars cannot do; the tool checks the rest."""
-    kept = {"type", "enum", "const", "anyOf", "oneOf", "items", "properties", "required", "minItems", "maxItems"}
-    if describe:
-        kept |= {"description", "default"}
-    return _simplified(schema, schema.get("$defs", {}), kept, depth=0)  # type: ignore[no-any-return]
-
-
-def _simplified(schema: Any, definitions: dict[str, Any], kept: set[str], depth: int) -> Any:
-    if not isinstance(schema, dict) or depth > 8:
-        return {}
-    if "$ref" in schema:
-        schema = definitions.get(str(schema["$ref"]).rpartition("/")[2], {})
-    simple: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key == "properties":
-            simple[key] = {name: _simplified(part, definitions, kept, depth + 1) for name, part in value.items()}
-        elif key in {"anyOf", "oneOf"}:
-            simple[key] = [_simplified(part, definitions, kept, depth + 1) for part in value]
-        elif key == "items":
-            simple[key] = _simplified(value, definitions, kept, depth + 1)
-        elif key in kept or (key == "maxLength" and value <= MAX_INPUT):
-            simple[key] = value
-    if simple.get("type") == "object":
-        simple["additionalProperties"] = bool(schema.get("additionalProperties", not simple.get("properties")))
-    return simple
-
-
-def _closed(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}

@@ -36,6 +36,6 @@ class ReActAgent:
         async with aclosing(run.events()) as events:
             async for event in events:
                 yield event
-        if links := link_files(run.outcomes, run.text, turn):
+        if run.finish_reason != "tool_calls" and (links := link_files(run.outcomes, run.text, turn)):
             yield TextDelta(links)
         yield RunFinished(run.finish_reason, budget.usage)

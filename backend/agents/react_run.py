@@ -1,19 +1,22 @@
 """The loop of the ReAct agent: one model call for each step.
 
-    run = (calls | nudge)* answer
+    run = (calls | nudge)* (answer | functions)
 
 A step brings calls of tools, which are made at the same time; or the answer; or neither, and then the model is told
-what was wrong with it. Whatever a model, a backend or a tool does, a run ends with an answer, or with an honest
-sentence on why there is none. It raises only what happens before anything was shown or done, which deserves an HTTP
-status.
+what was wrong with it. The client's own functions are offered beside the tools: a call of one is handed out, which ends
+the run, and the client goes on with the result in its next request. Whatever a model, a backend or a tool does, a run
+ends with an answer, or with an honest sentence on why there is none. It raises only what happens before anything was
+shown or done, which deserves an HTTP status.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
 import orjson
 
+from backend.agents.decisions import describe_tools
 from backend.agents.endings import describe_findings
 from backend.agents.gate import Gate
 from backend.agents.guards import Budget, Watch
@@ -29,7 +32,6 @@ from backend.agents.modes import (
     Native,
     Reading,
     Reply,
-    describe_tools,
     read_answer,
 )
 from backend.agents.thoughts import ThoughtReader
@@ -37,8 +39,9 @@ from backend.agents.tool_calls import Call, Caller, Outcome
 from backend.agents.transcript import Transcript
 from backend.core.contracts import Turn
 from backend.core.errors import ApiError, BadRequest
-from backend.core.events import Event, FinishReason, ReasoningDelta, TextDelta
+from backend.core.events import Event, FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
 from backend.core.llm.base import LLMRequest
+from backend.core.llm.tool_prompting import write_out
 from backend.core.llm.toolset import Toolset
 from backend.core.messages import Message
 from backend.core.prompts import load_prompt
@@ -64,10 +67,11 @@ class ReActRun:
         self.failure = ""  # why it is no complete answer; empty when it is one
         self.finish_reason: FinishReason = "stop"
         self.outcomes: list[Outcome] = []
-        self._base = turn.request
+        self._base = replace(turn.request, tools=(), tool_choice=None)
+        self._functions = frozenset(function.name for function in turn.request.tools)
         self._means = means
         self._budget = budget
-        self._tools = Toolset(turn.tools)
+        self._tools = Toolset((*turn.tools, *turn.request.tools))
         self._watch = Watch(means.limits, budget)
         context = turn.request.context
         # The calls of a run share a workspace also where the conversation is not kept.
@@ -84,9 +88,10 @@ class ReActRun:
         elif native:
             system = load_prompt("agents/react").text
         else:
-            system = load_prompt("agents/react_constrained").fill(tools=describe_tools(self._tools))
-        self._mode: Mode = Native(self._tools) if native else Constrained(self._tools)
-        self._transcript = Transcript(system, self._base.messages, self._means.models.context_tokens(self._base.model))
+            system = load_prompt("agents/react_constrained").fill(tools=describe_tools(self._tools, self._functions))
+        self._mode: Mode = Native(self._tools) if native else Constrained(self._tools, self._functions)
+        told = self._base.messages if native else write_out(self._base.messages)
+        self._transcript = Transcript(system, told, self._means.models.context_tokens(self._base.model))
         self._calls = ModelCalls(self._means.llm, self._transcript, self._budget)
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -121,7 +126,8 @@ class ReActRun:
                 return
             self._calls.begun = True
             told = said.thought + (thoughts.shown if thoughts else "")
-            reading = self._read(said)
+            # To hold arguments against a schema that somebody else has made may take its time.
+            reading = await asyncio.to_thread(self._read, said) if self._functions else self._read(said)
             self._last_thought = said.thought.strip() or self._last_thought
             if isinstance(reading, Reply) and gate:
                 if rest := gate.open() if gate.has_let_through else reading.text:
@@ -142,9 +148,18 @@ class ReActRun:
                 self._transcript.add(Message("user", reading.nudge))
                 yield ReasoningDelta(f"\n(This was {reading.what}: the model is asked again.)\n")
             elif isinstance(reading, Calls):
-                async with aclosing(self._act(reading)) as events:
+                handed_out = [call for call in reading.calls if call.tool in self._functions]
+                own = tuple(call for call in reading.calls if call.tool not in self._functions)
+                async with aclosing(self._act(replace(reading, calls=own))) as events:
                     async for event in events:
                         yield event
+                if self._base.parallel_tool_calls is False:
+                    del handed_out[1:]
+                if handed_out:
+                    for index, call in enumerate(handed_out):
+                        yield ToolCallDelta(index, call.arguments_text, call.id, call.tool)
+                    self.finish_reason = "tool_calls"
+                    return
             else:
                 break
         if end:

@@ -90,11 +90,8 @@ def to_response_question(
     """
     tools = _allowed(wire)
     server_tools = tuple(dict.fromkeys(name for tool in tools if (name := _server_tool(tool.type))))
-    if server_tools and any(tool.type == "function" for tool in tools):
-        raise BadRequest(
-            "Functions of yours and tools of the server cannot be mixed in one request: send the ones or the others.",
-            param="tools",
-        )
+    if isinstance(wire.tool_choice, ToolChoiceObject) and wire.tool_choice.type == "function":
+        server_tools = ()  # a call of that function is all that may come
     chat = parse_fields(_chat_fields(wire, items, tools))
     question = to_question(chat, headers)
     question = replace(question, instructions=wire.instructions)
@@ -114,10 +111,16 @@ def _offer(question: Question, wire: ResponseRequest, names: tuple[str, ...]) ->
     if wire.tool_choice is not None and wire.tool_choice != "auto" and not _is_auto(wire.tool_choice):
         raise BadRequest("The server's tools cannot be forced: set tool_choice to auto or none.", param="tool_choice")
     prefix = (wire.model or "").partition("/")[0]
-    agent = question.agent or (prefix if prefix in AGENT_NAMES else "react")
+    agent = wire.agent_type or (prefix if prefix in AGENT_NAMES else "react")
     if agent == "chat":
         raise BadRequest("The chat agent uses no tools: choose another agent, or leave tools out.", param="tools")
     named = dict.fromkeys((*names, *(question.available_tools or ())))
+    if functions := question.request.tools:
+        if clash := named.keys() & {function.name for function in functions}:
+            raise BadRequest(f"The server has a tool {min(clash)!r}: give your function another name.", param="tools")
+        if agent not in {"react", "auto"}:
+            raise BadRequest("Beside functions of yours, the server's tools work with the agent react.", param="tools")
+        agent = "react"
     return replace(question, agent=agent, available_tools=tuple(named))
 
 

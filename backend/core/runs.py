@@ -183,7 +183,7 @@ def with_run_notes(messages: Sequence[Message], stored: Sequence[StoredMessage])
         if message.role == "assistant":
             waiting = notes.get(prefixes.digest((message,)))
             note = waiting.pop(0) if waiting else None
-        elif message.role == "user" and note is not None:
+        elif message.role in {"user", "tool"} and note is not None:
             message, note = _prefixed(message, note), None
         told.append(message)
     return tuple(told)

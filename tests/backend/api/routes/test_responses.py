@@ -478,7 +478,6 @@ async def test_a_conversation_that_is_too_long_fails_where_truncation_is_disable
         ({"input": "x", "metadata": {"a": "b" * 513}}, "metadata.a"),
         ({"input": "x", "tools": [{"type": "computer_use_preview"}]}, "tools.0.type"),
         ({"input": "x", "tools": [{"type": "function"}]}, "tools.0.name"),
-        ({"input": "x", "tools": [WEATHER, {"type": "web_search"}]}, "tools"),
         ({"input": "x", "tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice"),
         (
             {"input": "x", "tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search_preview"}},
