@@ -17,9 +17,10 @@ from tests.benchmarks.gateway.gateways import LITELLM_VERSION, PEER_VENV, instal
 from tests.benchmarks.gateway.processes import SCRATCH, StartFailed
 from tools.node_programs import NotInstalled, find_node
 
-OPENAI_NODE_VERSION, LLM_VERSION = "7.57.0", "0.36"
+OPENAI_NODE_VERSION, LLM_VERSION, AGENTS_SDK_VERSION = "7.57.0", "0.36", "0.24.0"
 OPENAI_NODE = SCRATCH / f"openai-node-{OPENAI_NODE_VERSION}"
 LLM_VENV = SCRATCH / f"llm-{LLM_VERSION}"
+AGENTS_SDK_VENV = SCRATCH / f"openai-agents-{AGENTS_SDK_VERSION}"
 OLDEST_NODE = 22
 _INSTALL_S = 300
 
@@ -39,6 +40,11 @@ def python_with_litellm() -> Path:
     return PEER_VENV / "bin" / "python"
 
 
+def python_with_agents_sdk() -> Path:
+    _skip_without(AGENTS_SDK_VENV / "installed")
+    return AGENTS_SDK_VENV / "bin" / "python"
+
+
 def _skip_without(file: Path) -> Path:
     if not file.exists():
         pytest.skip(f"{file} is not there: run `.venv/bin/python -m tests.e2e.clients.installed` once")
@@ -54,10 +60,12 @@ def _install_openai_node() -> None:
     _run([node, npm, "install", *options, f"openai@{OPENAI_NODE_VERSION}"])
 
 
-def _install_llm() -> None:
-    if not (LLM_VENV / "bin" / "llm").exists():
-        venv.create(LLM_VENV, with_pip=True)
-        _run([LLM_VENV / "bin" / "python", "-m", "pip", "install", "-q", f"llm=={LLM_VERSION}"])
+def _install_package(folder: Path, requirement: str) -> None:
+    """Into an environment of its own, which is there only when all of it is."""
+    if not (folder / "installed").exists():
+        venv.create(folder, with_pip=True)
+        _run([folder / "bin" / "python", "-m", "pip", "install", "-q", requirement])
+        (folder / "installed").touch()
 
 
 def _run(command: list[Path | str]) -> None:
@@ -71,7 +79,10 @@ def _run(command: list[Path | str]) -> None:
 
 INSTALLERS: dict[str, Callable[[], None]] = {
     f"openai {OPENAI_NODE_VERSION} for Node": _install_openai_node,
-    f"llm {LLM_VERSION}": _install_llm,
+    f"llm {LLM_VERSION}": lambda: _install_package(LLM_VENV, f"llm=={LLM_VERSION}"),
+    f"openai-agents {AGENTS_SDK_VERSION}": lambda: _install_package(
+        AGENTS_SDK_VENV, f"openai-agents=={AGENTS_SDK_VERSION}"
+    ),
     f"litellm {LITELLM_VERSION}": lambda: install_litellm(PEER_VENV),
 }
 
