@@ -5,15 +5,18 @@ notes. Single texts that are too long for their box are cut when they are drawn 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-from .deck import MAX_SLIDES, Code, Deck, Slide, Table
-from .metrics import Paragraph
-from .pptx_look import CARD_PADDING, Look, regions
+from .deck import MAX_SLIDES, Code, Column, Deck, Slide, Table
+from .metrics import Paragraph, height_of
+from .pptx_look import CARD_PADDING, Box, Look, regions
 from .pptx_tables import is_too_high
 from .pptx_text import TextStyle, bullets, choose_size
 
 MAX_POINTS = 8  # of a page: more are not read
+FEW, FEW_LINES = 3, 10  # points of a column and lines of code that may be larger
+LEAST_CARD = 0.6  # of the room there is: lower cards look lost
 
 Item = TypeVar("Item")
 
@@ -59,23 +62,42 @@ def split(slide: Slide, look: Look) -> list[Slide]:
             return [slide]
 
 
-def list_style(look: Look, *, room: float = 4) -> TextStyle:
-    return TextStyle(look.sizes.body + room, look.sizes.least, bullet="dot")
+def list_style(look: Look, points: int) -> TextStyle:
+    """The fewer points, the larger they may be, though never as large as the headline."""
+    more = {1: 8, 2: 8, 3: 7, 4: 6}.get(points, 4)
+    return TextStyle(min(look.sizes.body + more, look.sizes.headline - 2), look.sizes.least, bullet="dot")
 
 
-def code_style(look: Look) -> TextStyle:
-    return TextStyle(look.sizes.code + 3, 10, font="mono", colour="tx1")
+def columns_style(look: Look, columns: Sequence[Column]) -> TextStyle:
+    """Of the points below the headings."""
+    more = 3 if max(len(column.bullets) for column in columns) <= FEW else 0
+    return TextStyle(look.sizes.body + more, 12, colour="tx1", bullet="dot")
+
+
+def code_style(look: Look, text: str) -> TextStyle:
+    more = 3 if text.count("\n") >= FEW_LINES else 7
+    return TextStyle(look.sizes.code + more, 10, font="mono", colour="tx1")
+
+
+def code_boxes(boxes: tuple[Box, ...], text: str, look: Look) -> tuple[Box, ...]:
+    """The page's boxes, no higher than the code needs, though not so low that they look lost."""
+    style, inner = code_style(look, text), boxes[0].inset(CARD_PADDING)
+    size = choose_size([Paragraph(text)], inner, style, look) or style.least
+    needs = height_of([Paragraph(text)], look.mono, size, inner.width) + 2 * CARD_PADDING
+    height = min(max(needs, LEAST_CARD * boxes[0].height), boxes[0].height)
+    return tuple(replace(box, height=height) for box in boxes)
 
 
 def _list_fits(slide: Slide, look: Look) -> Callable[[Sequence[str]], bool]:
-    box, style = regions(slide, look)[-1], list_style(look)
+    box, style = regions(slide, look)[-1], list_style(look, MAX_POINTS)
     return lambda texts: (
         len(texts) <= MAX_POINTS and choose_size(bullets(texts, gap=0.45), box, style, look) is not None
     )
 
 
 def _code_fits(slide: Slide, look: Look) -> Callable[[Sequence[str]], bool]:
-    box, style = regions(slide, look)[0].inset(CARD_PADDING), code_style(look)
+    box = regions(slide, look)[0].inset(CARD_PADDING)
+    style = code_style(look, "\n" * FEW_LINES)
     return lambda lines: choose_size([Paragraph("\n".join(lines))], box, style, look) is not None
 
 

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 
 from .chart_svg import draw_chart
 from .deck import Deck, Slide
+from .fitting import LEAST_CARD, code_boxes, code_style, columns_style, list_style
 from .marp_css import data_uri, place, style_theme
 from .marp_sheet import ANCHORED, Sheet, card, leading
 from .marp_text import comment, escape, escape_alt, fence, math, quote_css, quote_yaml
 from .metrics import Paragraph, is_right_to_left
 from .pptx_charts import describe
 from .pptx_look import CARD_PADDING, Box, look_of, regions
-from .pptx_pages import CAPTION_HEIGHT, COLUMN_GAP, FACT_HEIGHT, LEAST_CARD, loosened
+from .pptx_pages import AGENDA_POINTS, CAPTION_HEIGHT, COLUMN_GAP, COLUMN_POINTS, FACT_HEIGHT, loosened
 from .pptx_tables import PADDING_X, is_numeric, measure_table
 from .pptx_text import TextStyle, size_without_orphan
 from .themes import Theme
@@ -127,24 +128,27 @@ class _Page(Sheet):
         style = TextStyle(self.look.sizes.body + 6, self.look.sizes.least)
         box = boxes[0]
         self.add_list(
-            self._slide.bullets, Box(box.x, box.y + 14, box.width, box.height - 14), style, gap=0.9, mark="1. "
+            self._slide.bullets,
+            Box(box.x, box.y + 14, box.width, box.height - 14),
+            style,
+            gap=AGENDA_POINTS,
+            mark="1. ",
         )
 
     def _bullets(self, boxes: tuple[Box, ...]) -> None:
         if self._slide.text:
             self._lead(boxes[0])
-        style = TextStyle(self.look.sizes.body + 4, self.look.sizes.least)
-        self.add_list(self._slide.bullets, boxes[-1], style)
+        self.add_list(self._slide.bullets, boxes[-1], list_style(self.look, len(self._slide.bullets)))
 
     def _columns(self, boxes: tuple[Box, ...]) -> None:
         """Each column is a card: its heading is as large as that, its points lie upon it."""
         columns, body = self._slide.columns, self.look.sizes.body
         inner = boxes[0].inset(CARD_PADDING)
-        head, style = TextStyle(body, 13, font="heading", bold=True), TextStyle(body, 12)
+        head, style = TextStyle(body, 13, font="heading", bold=True), columns_style(self.look, columns)
         titles = [self.measure([Paragraph(column.heading)], inner, head, 60) for column in columns if column.heading]
         top = max(titles, default=0.0)
         room = inner.height - top - COLUMN_GAP
-        lists = [self.measure(loosened(column.bullets), inner, style, room) for column in columns]
+        lists = [self.measure(loosened(column.bullets, COLUMN_POINTS), inner, style, room) for column in columns]
         high = max(top + COLUMN_GAP + max(lists, default=0.0) + 2 * CARD_PADDING, LEAST_CARD * boxes[0].height)
         for number, (column, box) in enumerate(zip(columns, boxes, strict=True)):
             area = Box(box.x, box.y + 8, box.width, min(high, box.height - 8))
@@ -154,7 +158,7 @@ class _Page(Sheet):
             self.add(
                 "h3", f"### {escape(column.heading) or '&nbsp;'}", area, size, card(colour, self._theme.palette.surface)
             )
-            self.add_list(column.bullets, rest, style)
+            self.add_list(column.bullets, rest, style, gap=COLUMN_POINTS)
 
     def _facts(self, boxes: tuple[Box, ...]) -> None:
         area = boxes[0]
@@ -229,9 +233,9 @@ class _Page(Sheet):
     def _code(self, boxes: tuple[Box, ...]) -> None:
         code = self._slide.code
         assert code
-        text, size = self.fit(
-            code.text.expandtabs(4), boxes[0].inset(CARD_PADDING), TextStyle(self.look.sizes.code + 3, 9, font="mono")
-        )
+        text = code.text.expandtabs(4)
+        boxes, style = code_boxes(boxes, text, self.look), code_style(self.look, text)
+        text, size = self.fit(text, boxes[0].inset(CARD_PADDING), style)
         self.add("pre", fence(text, code.language), boxes[0], size, f"padding: {CARD_PADDING:g}pt;")
         self._aside(boxes)
 

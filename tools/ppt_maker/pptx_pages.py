@@ -12,7 +12,7 @@ from pptx.oxml.ns import qn
 from pptx.util import Pt
 
 from .deck import Deck, Fact, Slide
-from .fitting import add_to_notes, code_style, list_style
+from .fitting import LEAST_CARD, add_to_notes, code_boxes, code_style, columns_style, list_style
 from .metrics import Paragraph, height_of
 from .pptx_charts import add_chart, describe
 from .pptx_look import CARD_PADDING, GUTTER, SECTION_NUMBER, Box, regions
@@ -24,7 +24,7 @@ from .pptx_xml import NAMESPACES, fill
 CAPTION_HEIGHT = 24.0
 FACT_HEIGHT = 210.0
 COLUMN_GAP = 12.0
-LEAST_CARD = 0.6  # of the room there is: lower cards look lost
+COLUMN_POINTS, AGENDA_POINTS = 0.85, 1.1  # room between them, in ems
 DrawFormula = Callable[[str, str], bytes]  # LaTeX and a colour, to a PNG
 
 
@@ -97,25 +97,25 @@ class Painter:
     def _agenda(self, slide: Any, page: Slide, boxes: tuple[Box, ...]) -> None:
         size = self._look.sizes.body
         style = TextStyle(size + 6, self._look.sizes.least, bullet="number", anchor="t")
-        self._write(body_of(slide), loosened(page.bullets, 0.9), style, _narrowed(boxes[0]))
+        self._write(body_of(slide), loosened(page.bullets, AGENDA_POINTS), style, _narrowed(boxes[0]))
 
     def _bullets(self, slide: Any, page: Slide, boxes: tuple[Box, ...]) -> None:
         if page.text:
             self._lead(slide, page.text, boxes[0])
-        text, style = loosened(page.bullets), list_style(self._look)
+        text, style = loosened(page.bullets), list_style(self._look, len(page.bullets))
         if choose_size(text, boxes[-1], style, self._look) is None:
             text = bullets(page.bullets, gap=0.45)
         self._write(body_of(slide), text, style, boxes[-1], move=bool(page.text))
 
     def _columns(self, slide: Any, page: Slide, boxes: tuple[Box, ...]) -> None:
         head = TextStyle(self._look.sizes.body, 13, font="heading", bold=True, colour="tx1", anchor="t")
-        points = TextStyle(self._look.sizes.body, 12, colour="tx1", bullet="dot")
+        points = columns_style(self._look, page.columns)
         inner = boxes[0].inset(CARD_PADDING)
         title_height = self._height(
             [[Paragraph(column.heading)] for column in page.columns if column.heading], head, inner, 60
         )
         room = Box(inner.x, inner.y, inner.width, inner.height - title_height - COLUMN_GAP)
-        lists = [loosened(column.bullets) for column in page.columns]
+        lists = [loosened(column.bullets, COLUMN_POINTS) for column in page.columns]
         text_height = self._height(lists, points, room, room.height)
         height = max(title_height + COLUMN_GAP + text_height + 2 * CARD_PADDING, LEAST_CARD * boxes[0].height)
         for number, (column, text, box) in enumerate(zip(page.columns, lists, boxes, strict=True), 1):
@@ -193,10 +193,11 @@ class Painter:
 
     def _code(self, slide: Any, page: Slide, boxes: tuple[Box, ...]) -> None:
         assert page.code
+        text = page.code.text.expandtabs(4)
+        boxes, style = code_boxes(boxes, text, self._look), code_style(self._look, text)
         self._card(slide, boxes[0], "Card", top=None)
-        style = code_style(self._look)
         name = f"Code ({page.code.language})" if page.code.language else "Code"
-        self._add(slide, boxes[0].inset(CARD_PADDING), [Paragraph(page.code.text.expandtabs(4))], style, name)
+        self._add(slide, boxes[0].inset(CARD_PADDING), [Paragraph(text)], style, name)
         self._aside(slide, page, boxes)
 
     def _formula(self, slide: Any, page: Slide, boxes: tuple[Box, ...]) -> None:
@@ -316,7 +317,7 @@ def _alignment(shape: Any) -> list[str]:
 
 def loosened(texts: tuple[str, ...], gap: float | None = None) -> list[Paragraph]:
     """A list with more air between its points, the fewer they are."""
-    return bullets(texts, gap=gap or {1: 1.0, 2: 1.0, 3: 0.95, 4: 0.8, 5: 0.65}.get(len(texts), 0.45))
+    return bullets(texts, gap=gap or {1: 1.6, 2: 1.6, 3: 1.6, 4: 1.2, 5: 0.85}.get(len(texts), 0.45))
 
 
 def _narrowed(box: Box) -> Box:
