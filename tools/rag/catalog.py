@@ -24,11 +24,11 @@ from backend.core.storage.user_data import rag_folder
 from backend.utils.paths import remove_tree
 
 from .database_file import LOCK_WAIT_S, as_ours
+from .originals import FILES
 from .store import Store
 
 DEFAULT = "default"
 FILE = "collections.db"
-FILES = "files"  # in a collection's folder: the originals
 MAX_COLLECTIONS = 1000  # of one user
 MAX_NAME = 100  # characters
 MAX_READERS = 1000
@@ -174,6 +174,7 @@ class Catalog:
             address = f"file:{quote(str(path.absolute()))}?mode={mode}"
             with closing(sqlite3.connect(address, uri=True, timeout=LOCK_WAIT_S, isolation_level=None)) as database:
                 database.row_factory = sqlite3.Row
+                database.execute("PRAGMA secure_delete = ON")
                 yield database
         except sqlite3.Error as error:
             raise as_ours(error) from error

@@ -16,9 +16,8 @@ Raises (from everything here):
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
 from collections.abc import Collection as SomeOf
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from backend.core.documents.filters import Filter
@@ -33,28 +32,28 @@ from backend.core.documents.records import (
     Stats,
     Verification,
 )
-from backend.core.errors import ApiError, NotFound, Unavailable, Unprocessable
+from backend.core.errors import ApiError, NotFound, Unprocessable
 from backend.utils.clean_text import clean_text
 from config import Settings
 
 from .catalog import DEFAULT as DEFAULT
-from .catalog import FILES, Catalog
+from .catalog import Catalog
 from .embedder import Embedder
 from .fused import join_chunks
-from .ingest import Ingest, ProgressListener, remove_leftovers
+from .ingest import Ingest, ProgressListener
 from .inspection import measure, verify
+from .originals import FILES, delete_document, remove_leftovers
 from .reranker import Reranker
 from .retrieval import MAX_QUERY, RERANKED, Candidates, Query, find, present
 from .shelf import Matches, OpenCollection, Shelf
 from .store import Store
 from .threads import Threads
 from .tokens import TokenCounter
+from .upkeep import Upkeep
+from .upload_queue import UploadQueue
 
 SEARCH_THREADS = 8
 BULK_THREADS = 4
-MAX_UPLOADS = 2  # documents that are read at once; others wait
-MAX_WAITING_UPLOADS = 64
-UPLOAD_WAIT_S = 600.0
 MAX_RESULTS = 100
 MAX_COLLECTIONS_A_SEARCH = 32
 MAX_NAME_BYTES = 255  # of a document
@@ -86,20 +85,16 @@ class Collections:
         self._readers = readers
         self._threads = Threads(SEARCH_THREADS, "rag")
         self._bulk = Threads(BULK_THREADS, "rag-bulk")
-        self._improving = Threads(1, "rag-index")
-        self._uploads = asyncio.Semaphore(MAX_UPLOADS)
-        self._waiting_uploads = 0
+        self._uploads = UploadQueue()
+        self._upkeep = Upkeep()
         self._counter: TokenCounter | None = None
-        self._improvements: dict[Path, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         await self._threads.run((self._data_dir / "rag").mkdir, parents=True, exist_ok=True)
 
     async def close(self) -> None:
-        for task in self._improvements.values():
-            task.cancel()
-        await asyncio.gather(*self._improvements.values(), return_exceptions=True)
-        for threads in (self._improving, self._bulk, self._threads):
+        await self._upkeep.close()
+        for threads in (self._bulk, self._threads):
             await threads.close()
         await asyncio.to_thread(self._shelf.close)
 
@@ -159,11 +154,11 @@ class Collections:
         _check_document_name(name)
         if attributes is not None:
             _check_attributes(attributes)
-        async with self._upload():
+        async with self._uploads.turn():
             opened = self._open(collection)
             await self._bulk.run(remove_leftovers, opened.store)
             added = await (await self._ingest(opened.store)).read(path, name, attributes, progress)
-            await self._settle(collection, opened)
+            await self._settle(opened)
             return added
 
     async def list_documents(
@@ -200,29 +195,30 @@ class Collections:
         return await self._find(collection, found.id)
 
     async def delete_document(self, username: str, ref: str, document: str) -> Document:
-        """Remove its text, vectors, index entries and file."""
+        """Remove its text, vectors, index entries and file.
+
+        No search finds it from then on; words in index files and what SQLite's log holds go in the background.
+        """
         collection = await self._own(username, ref)
         found = await self._find(collection, document)
         opened = self._open(collection)
-        if not await self._threads.finish(opened.store.delete, found.id):
+        if not await self._threads.finish(delete_document, opened.store, found.id):
             raise _no_such_document()
-        file = self._catalog.folder(collection) / FILES / found.id
-        await self._threads.finish(file.unlink, missing_ok=True)
-        await self._settle(collection, opened)
+        await self._settle(opened)
         return found
 
     async def reindex(self, username: str, ref: str, *, progress: ProgressListener = no_progress) -> list[Added]:
         """Read every document again that was made with another model, one by one."""
         collection = await self._own(username, ref)
         added: list[Added] = []
-        async with self._upload():
+        async with self._uploads.turn():
             opened = self._open(collection)
             ingest = await self._ingest(opened.store)
             stale = await self._bulk.run(opened.store.stale_documents, self._embedder.info.fingerprint)
             for document in stale:
                 path = self._catalog.folder(collection) / FILES / document.id
                 added.append(await ingest.read(path, document.name, None, progress))
-            await self._settle(collection, opened)
+            await self._settle(opened)
         return added
 
     # --- Search ---------------------------------------------------------------------------------------------------
@@ -262,7 +258,7 @@ class Collections:
             candidates = await self._rerank(self._reranker, text, candidates)
         passages = await self._threads.run(present, opened, wanted, candidates)
         for one in opened:
-            self._improve_if_worth(self._catalog.folder(one[0]), one[1])
+            self._upkeep.begin(one[1])
         return passages
 
     async def verify(self, username: str, ref: str = DEFAULT) -> Verification:
@@ -309,42 +305,14 @@ class Collections:
             self._counter = await self._bulk.run(TokenCounter, self._embedder.info.tokenizer)
         return Ingest(store, self._embedder, self._readers, self._bulk, self._counter, self._chunk_size)
 
-    @asynccontextmanager
-    async def _upload(self) -> AsyncIterator[None]:
-        if self._waiting_uploads >= MAX_WAITING_UPLOADS:
-            raise Unavailable("Too many documents wait to be read. Try again later.", retry_after_s=30)
-        self._waiting_uploads += 1
-        try:
-            async with asyncio.timeout(UPLOAD_WAIT_S):
-                await self._uploads.acquire()
-        except TimeoutError:
-            raise Unavailable("Too many documents are being read. Try again later.", retry_after_s=60) from None
-        finally:
-            self._waiting_uploads -= 1
-        try:
-            yield
-        finally:
-            self._uploads.release()
-
-    async def _settle(self, collection: Collection, opened: OpenCollection) -> None:
+    async def _settle(self, opened: OpenCollection) -> None:
         """Have the indexes follow a change, so that no search has to. The change itself is made whatever comes here."""
         try:
-            if not await self._bulk.run(opened.is_stale):
-                await self._bulk.run(opened.synchronize)
-                self._improve_if_worth(self._catalog.folder(collection), opened)
+            stale = await self._bulk.run(opened.is_stale)
+            await self._bulk.run(opened.forget if stale else opened.synchronize)
+            self._upkeep.begin(opened)
         except ApiError as error:
             log.warning("rag: the indexes will follow later: %s", error)
-
-    def _improve_if_worth(self, folder: Path, opened: OpenCollection) -> None:
-        if opened.wants_better_index and folder not in self._improvements:
-            task = asyncio.create_task(self._improving.run(opened.improve))
-            self._improvements[folder] = task
-            task.add_done_callback(lambda done: self._note_improvement(folder, done))
-
-    def _note_improvement(self, folder: Path, task: asyncio.Task[None]) -> None:
-        self._improvements.pop(folder, None)
-        if not task.cancelled() and (error := task.exception()):
-            log.warning("rag: an index could not be made: %s", error)
 
 
 def _matches(documents: SomeOf[str] | None, where: Filter | None) -> Matches | None:

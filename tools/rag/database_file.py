@@ -65,6 +65,18 @@ class DatabaseFile:
                     connection.execute("ROLLBACK")
                 raise
 
+    def empty_log(self) -> bool:
+        """Take out of the write-ahead log what the database holds by now. Not while somebody reads: False."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        if not log.exists() or not log.stat().st_size:
+            return True
+        with self.reading() as connection:
+            connection.execute("PRAGMA busy_timeout = 0")
+            try:
+                return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {int(1000 * LOCK_WAIT_S)}")
+
     def _take(self) -> tuple[sqlite3.Connection, tuple[int, int]]:
         try:
             status = self.path.stat()

@@ -4,18 +4,17 @@
 
 While a group of chunks is embedded, the next one is read and cut. Until the transaction at the end nothing of a
 document is to be seen. Its copy of the file is named by the document's id, and one that no document names is a leftover
-of an upload that was killed: the next upload into the collection removes it (`remove_leftovers`).
+of an upload that was killed: the next upload into the collection removes it (`originals.py`).
 """
 
 import asyncio
-import fcntl
 import hashlib
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,9 +25,9 @@ from backend.core.documents.reading import DocumentReaders
 from backend.core.documents.records import Added, Attributes, Document, Progress, Stage
 from backend.core.errors import ApiError, NotFound, StorageFailed, Unprocessable
 
-from .catalog import FILES
 from .chunking import Chunk, Chunker
 from .embedder import Embedder
+from .originals import FILES, uploading
 from .store import Store, digest_of
 from .threads import Threads
 from .tokens import TokenCounter
@@ -211,28 +210,6 @@ class Ingest:
         except OSError as error:
             raise as_storage_error(error) from error
         return replaced is not None
-
-
-@contextmanager
-def uploading(folder: Path) -> Iterator[None]:
-    """Held, by any number, while a file is there and its document is not yet."""
-    with (folder / ".lock").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        yield
-
-
-def remove_leftovers(store: Store) -> None:
-    """Remove the files that no document names, unless somebody is putting one there. Blocks."""
-    folder = store.path.parent / FILES
-    try:
-        with (folder / ".lock").open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            known = store.document_ids()
-            for path in folder.iterdir():
-                if path.name not in known and path.name != ".lock":
-                    path.unlink(missing_ok=True)
-    except OSError:  # somebody is, or the folder is gone
-        return
 
 
 def as_storage_error(error: OSError) -> ApiError:

@@ -2,8 +2,7 @@
 
 from backend.core.documents.records import Collection, Stats, Verification
 
-from .catalog import FILES
-from .ingest import remove_leftovers
+from .originals import FILES, remove_leftovers
 from .shelf import OpenCollection
 
 

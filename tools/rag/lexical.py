@@ -3,7 +3,8 @@
 Words are folded (case, accents) and stemmed; scripts that write no spaces are taken two characters at a time. A chunk
 is found by its own text, its section, and its document's title and name. `mark.json` beside the index tells how far it
 has followed the store and how large its files are: an index without it, or that does not fit it, is made anew. One
-process at a time writes, the others wait. Blocks.
+process at a time writes, the others wait. What is removed is only marked at first, and its words stay in the files
+until the index is made anew (`is_clean`, `renew`). Blocks.
 """
 
 import fcntl
@@ -32,6 +33,7 @@ MAX_WORD = 40  # characters; longer ones are no words
 WRITER_BYTES = 30_000_000
 LOCK_WAIT_S = 10.0
 MARK_FILE = "mark.json"
+_SEGMENT = re.compile(r"[0-9a-f]{32}")  # what the names of a segment's files begin with
 
 # Words that questions are made of, and that say nothing about what is asked for.
 _WORD = re.compile(r"\w+")
@@ -57,17 +59,18 @@ class LexicalIndex:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock_file = folder.with_name(f"{folder.name}.lock")  # held by who writes
         self._analyzer = _make_analyzer()
         self._schema = _make_schema()
         self.mark = Mark()
-        with self._locked():
+        with locked(self._lock_file):
             self._open()
 
     def follow(self, store: Store) -> Mark:
         """Apply what has changed in the store since `mark`; returns how far it is now."""
-        with self._locked(), _translated():
-            if self._read_mark() != self.mark:  # another process has written, or broke off in the middle
-                self._open()
+        with locked(self._lock_file), _translated():
+            if self._read_mark() != self.mark or self._folder.stat().st_ino != self._place:
+                self._open()  # another process has written, or broke off in the middle
             changes = store.changes_since(self.mark)
             if changes.mark.generation != self.mark.generation:
                 (self._folder / MARK_FILE).unlink(missing_ok=True)  # until all is done
@@ -88,6 +91,32 @@ class LexicalIndex:
             hits = self._searcher.search(wanted, limit, count=False).hits
             chunks = self._searcher.fast_field_values("chunk", [address for _, address in hits])
         return [(int(chunk), score) for chunk, (score, _) in zip(chunks, hits, strict=True) if chunk is not None]
+
+    def is_clean(self) -> bool:
+        """Whether its files hold words of its chunks alone."""
+        try:
+            segments = json.loads((self._folder / "meta.json").read_text())["segments"]
+            live = {segment["segment_id"].replace("-", "") for segment in segments}
+            files = {found[0] for path in self._folder.iterdir() if (found := _SEGMENT.match(path.name))}
+        except OSError:  # it is being put in place
+            return False
+        return files <= live and not any(segment["deletes"] for segment in segments)
+
+    def renew(self, store: Store) -> None:
+        """Make it anew beside itself and put that in its place. Until then searches find, and others write, as before.
+
+        It has followed the store to where that was at the beginning.
+        """
+        with locked(self._folder.with_name(f"{self._folder.name}.renewal.lock")):
+            if self.is_clean():  # another process has done it
+                return
+            draft = self._folder.with_name(f"{self._folder.name}.new")
+            LexicalIndex.remove(draft)
+            LexicalIndex(draft).follow(store)
+            with locked(self._lock_file), _translated():
+                shutil.rmtree(self._folder)
+                draft.rename(self._folder)
+                self._open()
 
     def __len__(self) -> int:
         return int(self._searcher.num_docs)
@@ -152,6 +181,7 @@ class LexicalIndex:
         self._index.register_tokenizer("words", self._analyzer)
         self._index.reload()
         self._searcher = self._index.searcher()
+        self._place = self._folder.stat().st_ino
 
     def _read_mark(self) -> Mark | None:
         try:
@@ -172,21 +202,6 @@ class LexicalIndex:
             for path in self._folder.iterdir()
             if path.name != MARK_FILE and not path.name.endswith((".lock", ".tmp"))
         }
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Held by who writes, among all processes. A process that dies lets go of it."""
-        deadline = time.monotonic() + LOCK_WAIT_S
-        with _translated(), self._folder.with_name(f"{self._folder.name}.lock").open("wb") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise Unavailable("The collection is busy. Try again shortly.", retry_after_s=5) from None
-                    time.sleep(0.02)
-            yield
 
 
 def _make_analyzer() -> tantivy.TextAnalyzer:
@@ -211,6 +226,27 @@ def _space(text: str) -> str:
 
 def _pairs(run: str) -> str:
     return run if len(run) < 3 else " ".join(run[place : place + 2] for place in range(len(run) - 1))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Held by one at a time, among all processes. A process that dies lets go of it.
+
+    Raises:
+        Unavailable: another has it for longer than `LOCK_WAIT_S`.
+        StorageFailed
+    """
+    deadline = time.monotonic() + LOCK_WAIT_S
+    with _translated(), path.open("wb") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Unavailable("The collection is busy. Try again shortly.", retry_after_s=5) from None
+                time.sleep(0.02)
+        yield
 
 
 @contextmanager

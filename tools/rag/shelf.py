@@ -17,6 +17,7 @@ from backend.core.errors import ApiError, Conflict, StorageFailed, Unavailable
 from .dense import EXACT_BELOW, DenseIndex, IndexType, Scored, load_index
 from .embedder import ModelInfo, Vectors
 from .lexical import LexicalIndex
+from .originals import remove_leftovers
 from .store import Ids, Store
 
 MAX_OPEN = 64
@@ -54,6 +55,7 @@ class OpenCollection:
         self._dense = DenseIndex(model.dimension)
         self._lexical: LexicalIndex | None = None
         self._in_step = -1  # the generation that both indexes have
+        self.wants_cleaning = True  # what was removed may be in files still, as after a kill
         self._changing = threading.Lock()  # held by who brings the indexes up to date
         self._using = threading.Lock()  # held while the dense index is searched or changed
 
@@ -126,18 +128,46 @@ class OpenCollection:
             self._follow_vectors()
             try:
                 better.save(self._kept_index, self.model.fingerprint)
+                if self.store.changes_since(better.mark).removed:  # another process has removed meanwhile
+                    self._kept_index.unlink(missing_ok=True)
             except OSError as error:  # it works, and is made again after the next start
                 log.warning("rag: an index cannot be kept: %s", error.strerror)
+
+    def clean(self) -> None:
+        """Take what was removed out of every file. One that a kill cuts off is made good by the next.
+
+        Raises:
+            NotFound: the collection was deleted.
+            Unavailable: somebody reads or writes; to be called again.
+        """
+        self.wants_cleaning = False
+        try:
+            self.store.generation()
+            remove_leftovers(self.store)
+            for draft in self.folder.glob(f"{self._kept_index.name}.*.tmp"):  # of one that died, or has old vectors
+                draft.unlink(missing_ok=True)
+            words = self._lexical
+            if words and not words.is_clean():
+                words.renew(self.store)
+                with _held(self._changing):
+                    words.follow(self.store)
+                self.wants_cleaning = not words.is_clean()
+            if not self.store.empty_log():
+                raise Unavailable("The collection is being read.")
+        except ApiError:
+            self.wants_cleaning = True
+            raise
+
+    def forget(self) -> None:
+        """Remove the caches: those of another model's vectors cannot follow a removal."""
+        with _held(self._changing):
+            self._forget()
+        self.wants_cleaning = True  # the database's log
 
     def rebuild(self) -> list[str]:
         """Make the caches anew; returns in what they differ from the store then."""
         with _held(self._changing):
-            self._kept_index.unlink(missing_ok=True)
-            LexicalIndex.remove(self._lexical_folder)
-            self._lexical = None
-            with _held(self._using):
-                self._dense = DenseIndex(self.model.dimension)
-            self._in_step = -1
+            self._forget()
         self.synchronize()
         assert self._lexical
         chunks = self.store.totals(self.model.fingerprint).chunks
@@ -146,6 +176,14 @@ class OpenCollection:
 
     def close(self) -> None:
         self.store.close()
+
+    def _forget(self) -> None:
+        self._kept_index.unlink(missing_ok=True)
+        LexicalIndex.remove(self._lexical_folder)
+        self._lexical = None
+        with _held(self._using):
+            self._dense = DenseIndex(self.model.dimension)
+        self._in_step = -1
 
     def _follow_vectors(self) -> int:
         changes = self.store.changes_since(self._dense.mark)
@@ -157,6 +195,7 @@ class OpenCollection:
                 self._dense.follow(changes, ids, vectors)
             if changes.removed:
                 self._kept_index.unlink(missing_ok=True)  # no vector of what was removed stays on the disk
+                self.wants_cleaning = True
         return self._dense.mark.generation
 
     def _follow_words(self) -> int:

@@ -291,9 +291,11 @@ class Store:
                 return False
             _remove(connection, row[0])
             _count_up(connection)
-        with self._file.reading() as connection:  # what was deleted leaves the log, too, unless somebody is reading
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return True
+
+    def empty_log(self) -> bool:
+        """Have what was deleted leave SQLite's log, too; False while somebody reads."""
+        return self._file.empty_log()
 
 
 def _remove(connection: sqlite3.Connection, number: int) -> None:

@@ -79,8 +79,7 @@ async def test_a_damaged_cache_is_made_anew(
     async def find(embedder: Embedder) -> str:
         async with collections_over(embedder, data_dir, RAG_INDEX_TYPE=kind) as collections:
             found = await collections.search("alice", ["default"], "77", limit=100)
-            for task in list(collections._improvements.values()):
-                await task
+            await collections._upkeep.finish()
             assert len(found) > 1
             return found[0].text
 
