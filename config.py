@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     MAX_BODY_MB: Count = 32  # a JSON body, in MiB
     MAX_UPLOAD_MB: Count = 50  # one multipart request with files, in MiB
     USER_FILES_MB: Count = 1024  # the files that one user keeps with /v1/files, in MiB
+    USER_SCRATCH_MB: Count = 4096  # what came with a user's questions and what tools made for them, in MiB
 
     # --- Agents ---------------------------------------------------------------------------------------------------
     REACT_MAX_ITERATIONS: Count = 10

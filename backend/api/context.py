@@ -31,6 +31,7 @@ from backend.core.storage.database import Database
 from backend.core.storage.drafts import Drafts
 from backend.core.storage.files import Files
 from backend.core.storage.responses import Responses
+from backend.core.storage.scratch_quota import ScratchQuota
 from backend.core.storage.sessions import Sessions
 from backend.core.storage.user_data import UserData
 from backend.core.storage.users import Users
@@ -135,6 +136,7 @@ async def open_context(settings: Settings, metrics: Metrics) -> AsyncIterator[Ap
                 tool_client,
                 runs,
                 Attachments(drafts, DocumentReaders()),
+                ScratchQuota(database, settings.DATA_DIR, quota_bytes=settings.USER_SCRATCH_MB * 2**20),
                 default_agent=settings.DEFAULT_AGENT,
                 agent_models=dict(settings.AGENT_MODELS.items()),
                 history=settings.MAX_CONVERSATION_HISTORY,

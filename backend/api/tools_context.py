@@ -13,6 +13,7 @@ from backend.core.llm.base import ModelStream
 from backend.core.llm.model_chain import open_model_chain
 from backend.core.storage.database import Database
 from backend.core.storage.drafts import Drafts
+from backend.core.storage.scratch_quota import ScratchQuota
 from backend.core.storage.sessions import Sessions
 from backend.core.tool_runs import ToolRuns
 from backend.core.toolbox import Toolbox
@@ -29,6 +30,7 @@ class ToolsContext:
     metrics: ToolMetrics
     authenticator: Authenticator
     sessions: Sessions
+    scratch_quota: ScratchQuota
     drafts: Drafts
     llm: ModelStream
     toolbox: Toolbox
@@ -61,6 +63,7 @@ async def open_tools_context(settings: Settings, metrics: ToolMetrics, toolbox: 
             metrics=metrics,
             authenticator=authenticator,
             sessions=sessions,
+            scratch_quota=ScratchQuota(database, settings.DATA_DIR, quota_bytes=settings.USER_SCRATCH_MB * 2**20),
             drafts=drafts,
             llm=models.llm,
             toolbox=toolbox,

@@ -23,6 +23,7 @@ from backend.core.messages import Message
 from backend.core.recorder import Recorder
 from backend.core.runs import Runs, Trace, new_run_id, with_run_notes
 from backend.core.storage import prefixes
+from backend.core.storage.scratch_quota import ScratchQuota
 from backend.core.storage.sessions import Sessions, new_session_id
 from backend.core.storage.spans import Spans, extend, length
 from backend.core.tool_client import ToolClient
@@ -164,6 +165,7 @@ class Turns:
         tool_client: ToolClient,
         runs: Runs,
         attachments: Attachments,
+        scratch_quota: ScratchQuota,
         *,
         default_agent: str,
         agent_models: Mapping[str, str],
@@ -176,6 +178,7 @@ class Turns:
         self._tool_client = tool_client
         self._runs = runs
         self._attachments = attachments
+        self._scratch_quota = scratch_quota
         self._agent_models = agent_models
         self._default_agent = default_agent
         self._history = history
@@ -205,7 +208,7 @@ class Turns:
         if question.session_id is not None and (question.store or question.spans is not None):
             joined = await self._continue_session(question, question.session_id, username, name)
         elif not question.store:
-            joined = _Joined(None, None, await self._attach(question, None))
+            joined = _Joined(None, None, await self._attach(question, username, None))
         else:
             joined = await self._recognise_session(question, username, name)
         sampling = question.request.sampling
@@ -263,7 +266,7 @@ class Turns:
         stored = await self._sessions.history(session_id, last=self._history, spans=question.spans)
         spans: Spans = question.spans or (((1, stored[-1].seq),) if stored else ())
         dropped = length(spans) - len(stored)
-        own = await self._attach(question, session_id)
+        own = await self._attach(question, username, session_id)
         earlier = tuple(message.to_message() for message in stored)
         messages = with_run_notes(_join(earlier, own, replace_system=question.spans is None), stored)
         if not question.store:
@@ -283,7 +286,7 @@ class Turns:
         if answered and not known:
             known = await self._sessions.find_by_prefix(username, prefixes.digest(seen[:answered]))
         session_id = known or new_session_id()
-        own = await self._attach(question, session_id, known_messages=answered if known else 0)
+        own = await self._attach(question, username, session_id, known_messages=answered if known else 0)
         added = own[answered:] if known else own
         stored = await self._sessions.history(known, last=min(len(seen), MAX_NOTED_MESSAGES)) if known else ()
         recorder = Recorder(
@@ -302,12 +305,15 @@ class Turns:
         return _Joined(session_id, recorder, with_run_notes(own, stored), earlier=spans)
 
     async def _attach(
-        self, question: Question, session_id: str | None, *, known_messages: int = 0
+        self, question: Question, username: str, session_id: str | None, *, known_messages: int = 0
     ) -> tuple[Message, ...]:
         messages = question.request.messages
         if not question.attachments:
             return messages
-        folder = await self._sessions.scratch(session_id) if question.store and session_id else None
+        folder = None
+        if question.store and session_id:
+            await self._scratch_quota.check(username)
+            folder = await self._sessions.scratch(session_id)
         return await self._attachments.attach(messages, question.attachments, folder, known_messages=known_messages)
 
 

@@ -86,6 +86,7 @@ async def _call(
 ) -> Response:
     args = parse_object(tool.spec.args, await read_json_object(request, optional=True))
     tool.check_not_off()  # before a session is made for nothing
+    await context.scratch_quota.check(caller.principal.username)
     session_id = await _enter_session(caller, session_id, tool, context)
     tool_context = ToolContext(
         username=caller.principal.username,
