@@ -140,7 +140,8 @@ class OpenCollection:
             NotFound: the collection was deleted.
             Unavailable: somebody reads or writes; to be called again.
         """
-        self.wants_cleaning = False
+        with _held(self._changing):  # never between the two indexes' following a removal
+            self.wants_cleaning = False
         try:
             self.store.generation()
             remove_leftovers(self.store)
@@ -151,7 +152,6 @@ class OpenCollection:
                 words.renew(self.store)
                 with _held(self._changing):
                     words.follow(self.store)
-                self.wants_cleaning = not words.is_clean()
             if not self.store.empty_log():
                 raise Unavailable("The collection is being read.")
         except ApiError:
