@@ -11,14 +11,21 @@ import asyncio
 import csv
 import json
 import math
+import re
+import statistics
+import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools.rag.collections import Collections
-from tools.rag.fused import fuse, merge
+from tools.rag.fused import Key, fuse, merge
 
 DEPTH = 10
+MIN_SECTION = 300  # characters
+TRIED = [(constant, weight) for constant in (5, 20, 60) for weight in (0.5, 1.0, 1.5)]  # beside those in use
+_HEADING = re.compile(r"^([^\n]{4,80})\n[=\-~^*]{4,}\n", re.MULTILINE)
 RETRIEVED = 100  # of each ranking, as a search does
 
 
@@ -58,41 +65,73 @@ def _lines(path: Path) -> list[dict[str, str]]:
         return [json.loads(line) for line in file if line.strip()]
 
 
-async def measure_quality(folder: Path, collections: Collections, work: Path) -> str:
-    """A table; the documents stay in the collection `quality`."""
-    test_set = read_test_set(folder)
+def read_manuals(folder: Path, number: int = 600) -> TestSet:
+    """Known items: sections of Sphinx sources (`*.rst.txt`), found by their headings, which are not in their texts."""
+    corpus: dict[str, tuple[str, str]] = {}
+    queries: dict[str, str] = {}
+    for path in sorted(folder.rglob("*.rst.txt")):
+        parts = _HEADING.split(path.read_text(encoding="utf-8"))
+        for heading, text in zip(parts[1::2], parts[2::2], strict=True):
+            if len(text) >= MIN_SECTION and len(heading.split()) > 1:
+                key = f"s{len(corpus)}"
+                corpus[key] = ("", text.replace(heading, ""))
+                queries[key] = heading
+    chosen = sorted(corpus, key=lambda key: zlib.crc32(corpus[key][1].encode()))[:number]  # the same ones each time
+    told = Counter(queries[key] for key in chosen)
+    return TestSet(
+        {key: corpus[key] for key in chosen},
+        {key: queries[key] for key in chosen if told[queries[key]] == 1},
+        {key: {key: 1} for key in chosen},
+    )
+
+
+async def measure_quality(test_set: TestSet, collections: Collections, work: Path, name: str = "quality") -> str:
+    """Tables of all queries and of two halves of them, with the constants of the fusion beside others."""
     for number, (title, text) in test_set.corpus.items():
         path = work / "document.md"
         body = text.removeprefix(title).strip() if text.startswith(title) else text
         await asyncio.to_thread(path.write_text, f"# {title}\n\n{body}\n" if title else body)
-        if body or title:
-            await collections.add("bench", "quality", path, f"{number}.md")
-    opened = collections._open(await collections.get("bench", "quality"))
+        if body.strip() or title:
+            await collections.add("bench", name, path, f"{number}.md")
+    opened = collections._open(await collections.get("bench", name))
     queries = [query for query in test_set.queries if query in test_set.judged]
-    sums: dict[str, list[float]] = {}
+    results: dict[str, dict[str, tuple[float, float]]] = {}
     for query in queries:
         vector = (await collections._embedder.embed([test_set.queries[query]], prompt="query")).vectors[0]
         found = await asyncio.to_thread(opened.search, test_set.queries[query], vector, RETRIEVED, None)
         dense, lexical = (merge({0: ranking}, RETRIEVED) for ranking in (found.dense, found.lexical))
-        rankings = {
-            "dense": [key[1] for key, _ in dense],
-            "words (BM25)": [key[1] for key, _ in lexical],
-            "fused": [hit.key[1] for hit in fuse(dense, lexical)],
-        }
+        rankings = {"dense": [key[1] for key, _ in dense], "words (BM25)": [key[1] for key, _ in lexical]}
+        rankings["fused"] = [hit.key[1] for hit in fuse(dense, lexical)]
+        for constant, weight in TRIED:
+            rankings[f"fused, constant {constant}, words {weight:g}"] = _fuse_with(dense, lexical, constant, weight)
         chunks = await asyncio.to_thread(
             opened.store.chunks, sorted({one for each in rankings.values() for one in each})
         )
         documents = await asyncio.to_thread(
             opened.store.documents_by_number, {chunk.document for chunk in chunks.values()}
         )
-        for name, ranking in rankings.items():
-            ids = dict.fromkeys(documents[chunks[one].document].name.removesuffix(".md") for one in ranking)
-            own = sums.setdefault(name, [0.0, 0.0])
-            own[0] += ndcg(list(ids), test_set.judged[query]) / len(queries)
-            own[1] += recall(list(ids), test_set.judged[query]) / len(queries)
+        for ranked_by, ranking in rankings.items():
+            ids = list(dict.fromkeys(documents[chunks[one].document].name.removesuffix(".md") for one in ranking))
+            judged = test_set.judged[query]
+            results.setdefault(ranked_by, {})[query] = (ndcg(ids, judged), recall(ids, judged))
+    halves = [[query for query in queries if zlib.crc32(query.encode()) % 2 == half] for half in (0, 1)]
     lines = [
-        f"{len(test_set.corpus)} documents, {len(queries)} queries",
-        "| ranking | nDCG@10 | recall@10 |",
-        "| --- | --: | --: |",
+        f"{name}: {len(test_set.corpus)} documents, {len(queries)} queries, in halves {[len(half) for half in halves]}",
+        "| ranking | nDCG@10 | recall@10 | first half | second half |",
+        "| --- | --: | --: | --: | --: |",
     ]
-    return "\n".join(lines + [f"| {name} | {gain:.3f} | {share:.3f} |" for name, (gain, share) in sums.items()])
+    for ranked_by, own in results.items():
+        whole = [statistics.fmean(scores[place] for scores in own.values()) for place in (0, 1)]
+        parts = [statistics.fmean(own[query][0] for query in half) for half in halves]
+        lines.append(f"| {ranked_by} | " + " | ".join(f"{value:.3f}" for value in (*whole, *parts)) + " |")
+    return "\n".join(lines)
+
+
+def _fuse_with(
+    dense: Sequence[tuple[Key, float]], lexical: Sequence[tuple[Key, float]], constant: int, weight: float
+) -> list[int]:
+    points: Counter[int] = Counter()
+    for ranking, worth in ((dense, 1.0), (lexical, weight)):
+        for rank, (key, _) in enumerate(ranking, 1):
+            points[key[1]] += worth / (constant + rank)  # type: ignore[assignment]
+    return [number for number, _ in points.most_common()]
