@@ -335,19 +335,21 @@ async def test_a_thought_of_a_constrained_step_is_shown_while_it_is_written_and_
 # --- Leaving ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_leaves_stops_the_model_call_at_once(server: RunningAgents, model: NativeModel) -> None:
+async def test_a_client_that_leaves_stops_the_model_call_within_a_second(
+    server: RunningAgents, model: NativeModel
+) -> None:
     model.always(say(LONG, fault=Fault.HANG, after=20))
     left = await leave_after(server, '"content":"T')
-    assert await model.chats[-1].gone() - left < 3
+    assert await model.chats[-1].gone() - left < 1
 
 
-async def test_a_client_that_leaves_stops_the_tool_at_once_and_the_run_is_kept(
+async def test_a_client_that_leaves_stops_the_tool_within_a_second_and_the_run_is_kept(
     server: RunningAgents, model: NativeModel
 ) -> None:
     model.script(call(toy("a", act="sleep", seconds=60)))
     left = await leave_after(server, "tool_started", after="ran a")
     while "cancelled a" not in server.toy.journal:
-        assert time.monotonic() - left < 3
+        assert time.monotonic() - left < 1
         await asyncio.sleep(0.02)
     sessions = (await server.alice.get("/api/chat/sessions")).json()["sessions"]
     for _ in range(100):

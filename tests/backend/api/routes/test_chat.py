@@ -441,7 +441,7 @@ async def test_a_stream_goes_on_at_another_backend_when_its_own_dies(tmp_path: P
 @pytest.mark.parametrize(
     "reply", [Reply(delay_s=30), Reply(fault=Fault.HANG, after=3)], ids=["before the first token", "in the middle"]
 )
-async def test_a_client_that_leaves_ends_the_model_call_at_once(
+async def test_a_client_that_leaves_ends_the_model_call_within_a_second(
     alice: httpx.AsyncClient, ollama: FakeOllama, reply: Reply, stream: bool
 ) -> None:
     ollama.script(reply)
@@ -451,7 +451,7 @@ async def test_a_client_that_leaves_ends_the_model_call_at_once(
     await asyncio.sleep(0.2)
     left_at = time.monotonic()
     request.cancel()
-    assert await ollama.chats[-1].gone() - left_at < 3
+    assert await ollama.chats[-1].gone() - left_at < 1
     await asyncio.sleep(0.1)
     sessions = (await alice.get("/api/chat/sessions")).json()["sessions"]
     if reply.fault:
